@@ -1,0 +1,3 @@
+"""Matinee: facts, features, models, guarded decisions, evidence, on one loop."""
+
+from __future__ import annotations
