@@ -1,0 +1,1 @@
+"""One module a benchmark: `python -m benchmarks.NAME [options] [--json FILE]`."""
