@@ -1,0 +1,1 @@
+"""Payments: when, and through which processor, to charge."""

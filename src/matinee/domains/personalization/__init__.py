@@ -1,0 +1,1 @@
+"""Personalization: which titles to show this member."""
