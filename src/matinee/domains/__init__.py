@@ -1,1 +1,1 @@
-"""The domains: each knows only the public `matinee`, and registers itself through the `matinee.domains` entry points."""
+"""The domains: each knows only the public `matinee` and registers through the `matinee.domains` entry points."""

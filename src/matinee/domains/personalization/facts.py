@@ -65,7 +65,7 @@ class Shown(Fact, key="member"):
     member: int
     title: int
     slot: Annotated[int, Range(ge=0)]
-    row: str | None = None  # name of the row it stood in
+    shelf: str | None = None  # name of the row of the page it stood in
     device: str | None = None
 
 
