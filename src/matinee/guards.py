@@ -83,7 +83,7 @@ class licensed(BaseGuard):  # noqa: N801  # reads as a word in a list of guards
     Args:
         fact: A scheduled fact keyed by the candidate, with columns for the start, the end and optionally a territory.
         starts, ends, territory: Names of these columns; a window is [starts, ends).
-        where: Context key that holds the caller's territory; windows without a territory hold everywhere.
+        where: Context key that holds the caller's territory; a window for "*" holds everywhere.
     """
 
     name, reason = "licence window", "no right to show it at that moment"
@@ -108,7 +108,7 @@ class licensed(BaseGuard):  # noqa: N801  # reads as a word in a list of guards
         inside = (starts <= now) & (now < ends)
         if self.territory:
             at = _column(self.name, candidates, f"{prefix}.{self.territory}")
-            inside &= (at == "") | (at == str(request.context.get(self.where, "")))
+            inside &= (at == "*") | (at == str(request.context.get(self.where, "")))
         result: Array = inside.any(axis=1) if inside.ndim == 2 else inside
         return result
 

@@ -1,0 +1,318 @@
+"""The facts of a studio: append frames and files, read them as of a time, send bad rows to quarantine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matinee.exceptions import BadInputError, UnknownNameError
+from matinee.facts import SYSTEM, Fact, Schema, fact_class
+from matinee.graph import Graph
+from matinee.quarantine import Quarantine
+from matinee.results import Table
+from matinee.state import State
+from matinee.times import instant
+from matinee.validate import check_rows
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+    from matinee.tables import Tables
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Appended(Table):
+    """What an append did: every row is in its table or in quarantine."""
+
+    fact: str
+    appended: int
+    quarantined: int
+    batches: tuple[str, ...] = ()
+    again: bool = False
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [{"fact": self.fact, "appended": self.appended, "quarantined": self.quarantined}]
+
+    def notes(self) -> Sequence[str]:
+        notes = []
+        if self.again:
+            notes.append("this file was appended before; nothing was done")
+        if self.quarantined:
+            notes.append("`matinee quarantine list` says what was wrong with the rows held back")
+        return notes
+
+
+class FactStore:
+    """Facts by name over the tables; also the source that features read from."""
+
+    def __init__(
+        self, tables: Tables, quarantine: Quarantine, state: State, graph: Graph, clock: Callable[[], datetime]
+    ) -> None:
+        self.tables, self.quarantine, self._state, self._graph, self._clock = tables, quarantine, state, graph, clock
+        self._facts: dict[str, type[Fact]] = {}
+        for node in graph.nodes("fact"):
+            if node.data:
+                self._facts[node.name] = fact_class(Schema.from_json(node.data))
+
+    # -- declarations
+
+    def register(self, fact: type[Fact]) -> None:
+        """Make the fact's table, or evolve it: added columns appear, renamed ones keep their rows."""
+        schema = fact.schema
+        known = self._facts.get(schema.name)
+        if known is not None and known.schema == schema and self.tables.exists(schema.name):
+            self._facts[schema.name] = fact
+            return
+        if self.tables.exists(schema.name):
+            have = set(self.tables.schema(schema.name).names)
+            for new, old in schema.renamed.items():
+                if old in have and new not in have:
+                    self.tables.rename_column(schema.name, old, new)
+        self.tables.create(schema.name, schema.arrow(), key=schema.key, personal=_personal(schema))
+        self._graph.put(f"fact://{schema.name}", schema.to_json())
+        self._facts[schema.name] = fact
+
+    def fact(self, name: str | type[Fact]) -> type[Fact]:
+        """The fact of that table or class name."""
+        if isinstance(name, type):
+            if name.schema.name not in self._facts:
+                self.register(name)
+            return name
+        for one in self._facts.values():
+            if name in (one.schema.name, one.__name__):
+                return one
+        raise UnknownNameError("fact", name, self._facts)
+
+    def names(self) -> list[str]:
+        """Names of all facts, sorted."""
+        return sorted(self._facts)
+
+    # -- writing
+
+    def append(
+        self, fact: str | type[Fact], data: Any, *, source: str = "append", mark: Mapping[str, str] | None = None
+    ) -> Appended:
+        """Append a frame in one atomic commit; rows that are not as declared go to quarantine with their reasons.
+
+        Args:
+            fact: The fact or its name.
+            data: A Polars frame, an Arrow table, a list of dicts, or a list of the fact's own rows.
+            source: Where the rows come from, for the person who looks into quarantine.
+            mark: Table properties to set in the same commit (what makes a retried file free).
+
+        Raises:
+            BadInputError: If the frame lacks a required column or has an unknown one.
+        """
+        kind = self.fact(fact)
+        now = self._clock()
+        checked = check_rows(kind.schema, as_frame(data), now=now)
+        good, bad = checked.good, checked.bad
+        if kind.schema.unique and len(good):
+            good, twice = self._new_only(kind, good)
+            bad = _more_bad(bad, twice, kind.schema)
+        # Quarantine first: if the process dies between the two, a retry writes the same batch again, under the same name.
+        batch = self.quarantine.put_frame(kind.schema.name, bad, source) if len(bad) else None
+        if len(good) or mark:
+            self.tables.append(kind.schema.name, self._numbered(kind, good), mark=mark)
+        return Appended(kind.schema.name, len(good), len(bad), (batch,) if batch else ())
+
+    def append_file(
+        self,
+        fact: str | type[Fact],
+        path: Path | str,
+        *,
+        columns: Mapping[str, str] | None = None,
+        ignore_extra: bool = False,
+        progress: Progress = lambda rows: None,
+    ) -> Appended:
+        """Append a Parquet, CSV or JSON-lines file, streamed. The same file twice is appended once.
+
+        A file of several batches is several commits, each of which marks in the table how far it came: after a crash
+        the same call goes on where it stopped.
+
+        Args:
+            fact: The fact or its name.
+            path: The file.
+            columns: `{"name in the file": "name in the fact"}`.
+            ignore_extra: Leave out columns that the fact does not have, instead of refusing the file.
+            progress: Called with the number of rows done.
+        """
+        from matinee import files
+
+        kind, path = self.fact(fact), Path(path)
+        digest = file_digest(path) if path.is_file() else ""
+        key = f"append:{kind.schema.name}:{digest}:{json.dumps(dict(columns or {}), sort_keys=True)}"
+        before = self._state.recall(key)
+        if before is not None:
+            return Appended(kind.schema.name, before["appended"], before["quarantined"], tuple(before["batches"]), again=True)
+        mark = f"matinee.file.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+        done = int(self.tables.properties(kind.schema.name).get(mark, "0"))
+        appended = quarantined = 0
+        batches: list[str] = []
+        for i, frame in enumerate(files.read(path, columns=columns)):
+            if i >= done:
+                if ignore_extra:
+                    keep = {*kind.schema.columns, "at", "known"}
+                    frame = frame.select([c for c in frame.columns if c in keep])  # noqa: PLW2901
+                part = self.append(kind, frame, source=path.name, mark={mark: str(i + 1)})
+                appended, quarantined = appended + part.appended, quarantined + part.quarantined
+                batches += part.batches
+            progress(len(frame))
+        result = {"appended": appended, "quarantined": quarantined, "batches": batches}
+        self._state.remember(key, "append", result)
+        return Appended(kind.schema.name, appended, quarantined, tuple(batches))
+
+    def retry(self, batch: str) -> Appended:
+        """Try the rows of a quarantined batch again; those that are still bad stay, with their reasons of today."""
+        from matinee.files import frame_of
+
+        held = self.quarantine.rows(batch)
+        kind = self.fact(held[0].fact)
+        result = self.append(kind, frame_of([h.row for h in held]), source=held[0].source)
+        if batch not in result.batches:
+            self.quarantine.drop(batch)
+        return result
+
+    def _numbered(self, kind: type[Fact], good: pl.DataFrame) -> pa.Table:
+        import polars as pl
+
+        first = self._state.reserve("seq", max(len(good), 1))
+        good = good.with_columns(pl.int_range(first, first + len(good), dtype=pl.Int64).alias("seq"))
+        return good.select([*kind.schema.columns, *SYSTEM])
+
+    def _new_only(self, kind: type[Fact], good: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        unique = list(kind.schema.unique)
+        keys = good[kind.schema.key].unique().to_list()
+        columns = list(dict.fromkeys([*unique, kind.schema.key]))
+        there = self.tables.scan(kind.schema.name, columns=columns, keys=keys if len(keys) <= 1000 else None)
+        have = there.select(unique).unique().collect()
+        return good.join(have, on=unique, how="anti", maintain_order="left"), good.join(
+            have, on=unique, how="semi", maintain_order="left"
+        )
+
+    # -- reading
+
+    @property
+    def buckets(self) -> int:
+        """Number of buckets of every fact table, by its key."""
+        return self.tables.buckets
+
+    def bucket_of(self, values: Any) -> Any:
+        """Bucket of each key value."""
+        return self.tables.bucket_of(values)
+
+    def snapshot(self, fact: str | type[Fact]) -> int | None:
+        """Id of the table's newest snapshot."""
+        return self.tables.snapshot(self.fact(fact).schema.name)
+
+    def scan(
+        self,
+        fact: str | type[Fact],
+        columns: Sequence[str] | None = None,
+        known_before: datetime | None = None,
+        bucket: int | None = None,
+        snapshot: int | None = None,
+    ) -> pl.LazyFrame:
+        """Rows of a fact, not yet read: by column, by bucket, up to what was known at a time, at a pinned snapshot."""
+        return self.tables.scan(
+            self.fact(fact).schema.name,
+            columns=None if columns is None else list(columns),
+            known_before=known_before,
+            buckets=None if bucket is None else [bucket],
+            snapshot=snapshot,
+        )
+
+    def as_of(
+        self, fact: str | type[Fact], at: datetime | str | None = None, known: datetime | str | None = None
+    ) -> pl.DataFrame:
+        """The fact as it stood: rows that had happened by `at` and were known by `known`.
+
+        For an entity or a scheduled fact, the rows known by then; an entity is reduced to its current state, the
+        latest row by `at`, then `known`, then order of appending.
+
+        Args:
+            fact: The fact or its name.
+            at: The time looked at; now where not given.
+            known: What was known; the same as `at` where not given, so that late rows do not leak into the past.
+        """
+        import polars as pl
+
+        kind = self.fact(fact)
+        moment = self._clock() if at is None else instant(at)
+        learned = moment if known is None else instant(known, "known")
+        rows = self.scan(kind, known_before=learned)
+        if kind.schema.scheduled:
+            return rows.sort("at", "known", "seq").collect()
+        rows = rows.filter(pl.col("at") <= moment).sort("at", "known", "seq")
+        if kind.schema.entity:
+            rows = rows.group_by(kind.schema.key, maintain_order=True).last()
+            return rows.select([*kind.schema.columns, *SYSTEM]).sort(kind.schema.key).collect()
+        return rows.collect()
+
+
+def as_frame(data: Any) -> pl.DataFrame:
+    """A Polars frame of whatever rows were given."""
+    import polars as pl
+
+    if isinstance(data, pl.DataFrame):
+        return data
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    if hasattr(data, "__arrow_c_stream__") or type(data).__module__.startswith("pyarrow"):
+        frame = pl.from_arrow(data)
+        if isinstance(frame, pl.DataFrame):
+            return frame
+    if isinstance(data, Fact):
+        data = [data]
+    if isinstance(data, list):
+        from matinee.files import frame_of
+
+        rows = [{**r.row, "at": r.at, "known": r.known} if isinstance(r, Fact) else r for r in data]
+        if all(isinstance(r, dict) for r in rows):
+            # A column of nothing but None has no type of its own; leaving it out gives it the fact's default.
+            names = {n for r in rows for n, v in r.items() if v is not None}
+            return frame_of([{n: v for n, v in r.items() if n in names} for r in rows])
+    raise BadInputError(
+        f"rows are {type(data).__name__}, must be a Polars frame, an Arrow table, a list of dicts or of facts"
+    )
+
+
+def file_digest(path: Path) -> str:
+    """A hash of the file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _more_bad(bad: pl.DataFrame, twice: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    import polars as pl
+
+    if not len(twice):
+        return bad
+    reason = f"duplicate key: the table already has this {', '.join(schema.unique)}, must be unique"
+    more = twice.with_columns(pl.lit([reason], dtype=pl.List(pl.String)).alias("reasons"))
+    if not len(bad):
+        return more
+    both = [f.with_columns(pl.exclude("reasons").cast(pl.String, strict=False)) for f in (bad, more)] if _listless(bad, more) \
+        else [bad, more]
+    return pl.concat(both, how="diagonal_relaxed")
+
+
+def _listless(*frames: pl.DataFrame) -> bool:
+    return not any(t.is_nested() for f in frames for n, t in f.schema.items() if n != "reasons")
+
+
+def _personal(schema: Schema) -> list[str]:
+    return [c for c in (*schema.personal, *([schema.key] if schema.field(schema.key).kind == "str" else []))]
+
+
+def rows_of(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """The rows of a frame as dicts."""
+    yield from frame.iter_rows(named=True)
