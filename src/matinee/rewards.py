@@ -105,11 +105,43 @@ def did(fact: type[Fact], *, within: str | timedelta, where: Expression | None =
     return Reward([Term("did", fact, None, where, duration(within))])
 
 
-def total(value: Expression, *, within: str | timedelta, where: Expression | None = None) -> Reward:
-    """The sum of a column over the facts that followed; written `mt.sum(column, within=...)`."""
+def sum(  # noqa: A001  # the field's word; the builtin is not needed here
+    value: Expression,
+    window: str | timedelta | None = None,
+    *,
+    within: str | timedelta | None = None,
+    where: Expression | None = None,
+) -> Any:
+    """The sum of a column: over the `window` before (a feature), or over what followed `within` a time (a reward)."""
+    if within is None:
+        from matinee import features
+
+        return features.sum(value, window, where=where)
+    if window is not None:
+        raise DeclarationError(f"sum({value!r}) has a window and within, must have one: back from t, or ahead of it")
     if value.fact is None:
         raise DeclarationError(f"sum({value!r}), must sum a column of a fact")
     return Reward([Term("sum", value.fact, value, where, duration(within))])
+
+
+def count(
+    what: type[Fact] | Expression,
+    window: str | timedelta | None = None,
+    *,
+    within: str | timedelta | None = None,
+    where: Expression | None = None,
+) -> Any:
+    """How many rows: over the `window` before (a feature), or of what followed `within` a time (a reward)."""
+    if within is None:
+        from matinee import features
+
+        return features.count(what, window, where=where)
+    if window is not None:
+        raise DeclarationError(f"count({what!r}) has a window and within, must have one: back from t, or ahead of it")
+    fact = what.fact if isinstance(what, Expression) else what
+    if fact is None:
+        raise DeclarationError(f"count({what!r}), must count a fact")
+    return Reward([Term("count", fact, None, where, duration(within))])
 
 
 def cost(of: str | Mapping[Any, float]) -> Reward:
