@@ -113,9 +113,11 @@ class Decision:
         fallback: What is done when nothing is allowed or a guard fails: an option, a list of them, or None for
             nothing at all. It must be safe under every guard.
         mode: "decide", "advise" or "plan".
+        consent: The purpose for which a unit must have agreed to be profiled. Without consent in force, training
+            leaves the unit out, and its decisions see none of its features but those that guards read.
         title: What people call it; the name where not given.
-        baseline: What its value is compared with, in words.
-        unit_name: What the reward is measured in: "plays", "EUR cents".
+        reward_unit: What the reward is measured in: "plays", "EUR cents".
+        description: One line for people.
 
     Raises:
         DeclarationError: If the parts do not fit together.
@@ -137,6 +139,7 @@ class Decision:
         guards: Sequence[Guard] = (),
         fallback: Id | Option | Sequence[Id] | None = None,
         mode: str = "decide",
+        consent: str | None = None,
         title: str | None = None,
         reward_unit: str = "",
         description: str = "",
@@ -146,7 +149,7 @@ class Decision:
         self.name, self.unit = name, unit
         self.slots = must(slots, "slots", typ=int, ge=1)
         self.mode = must(mode, "mode", one_of=MODES)
-        self.reward, self.guards = reward, tuple(guards)
+        self.reward, self.guards, self.consent = reward, tuple(guards), consent
         self.title, self.reward_unit, self.description = title or name.replace("_", " "), reward_unit, description
         if isinstance(among, type):
             among = among.schema.key
@@ -155,8 +158,8 @@ class Decision:
             self.options: Options | None = None
         else:
             self.entity = None
-            options = among if isinstance(among, Options) else Options([])  + list(among) if among else Options([])
-            self.options = options
+            given = [] if isinstance(among, Options) else [o if isinstance(o, Option) else Option(o, {}) for o in among]
+            self.options = among if isinstance(among, Options) else Options(given)
         if isinstance(fallback, Option):
             fallback = fallback.id
         self.fallback: list[Id] = (
@@ -172,8 +175,9 @@ class Decision:
 
     @property
     def needs(self) -> list[Features]:
-        """Features that its guards read."""
-        return [f for g in self.guards for f in getattr(g, "needs", ())]
+        """Features that its guards read, and consents where it needs them."""
+        own = [guarding.consents()] if self.consent else []
+        return [*own, *(f for g in self.guards for f in getattr(g, "needs", ()))]
 
     @property
     def guard_names(self) -> list[str]:

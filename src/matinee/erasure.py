@@ -1,0 +1,151 @@
+"""Erase a person: the bytes leave the tables, pinned snapshots, the log, the online store and quarantine.
+
+What a pinned training set lost is written into the lineage. The request itself is kept as a hash only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from matinee.choices import Id
+from matinee.exceptions import MatineeError
+from matinee.facts import Fact
+from matinee.results import Table
+from matinee.rights import Consent
+
+if TYPE_CHECKING:
+    from matinee.studio import Studio
+
+
+@dataclass(frozen=True)
+class Erased(Table):
+    """What an erasure removed."""
+
+    unit: str
+    tables: dict[str, int] = field(default_factory=dict)
+    pins: dict[str, int] = field(default_factory=dict)
+    online: int = 0
+    quarantined: int = 0
+
+    @property
+    def total(self) -> int:
+        """Rows removed from the tables."""
+        return sum(self.tables.values())
+
+    def rows(self) -> list[dict[str, Any]]:
+        places = [{"place": f"table {t}", "rows": n} for t, n in self.tables.items()]
+        places += [{"place": f"pinned set {p}", "rows": n} for p, n in self.pins.items()]
+        return [*places, {"place": "online store", "rows": self.online}, {"place": "quarantine", "rows": self.quarantined}]
+
+    def notes(self) -> list[str]:
+        if self.total + self.online + self.quarantined == 0:
+            return [f"nothing of this {self.unit} was there"]
+        return ["models trained before are unchanged; `matinee publish` and the next training no longer see these rows"]
+
+
+def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
+    """Erase everything of one key; see `Studio.erase`. Running it again after a crash finishes it.
+
+    Raises:
+        MatineeError: If no fact and no decision of the studio has that unit.
+    """
+    facts = [studio.facts.fact(n) for n in studio.facts.names()]
+    holding = [f for f in facts if unit in f.schema.columns]
+    decisions = [d.name for d in studio.decisions.values() if d.unit == unit]
+    if not holding and not decisions:
+        known = sorted({f.schema.key for f in facts} | {d.unit for d in studio.decisions.values()})
+        raise MatineeError(f"unit == {unit!r}, must be a column of some fact or the unit of a decision ({', '.join(known)})")
+    ticket = f"erase:{hashlib.blake2b(json.dumps([unit, str(key)]).encode(), digest_size=16).hexdigest()}"
+    studio.state.remember(ticket, "erase", {"unit": unit, "begun": time.time(), "ended": None, "by": by})
+    # The log first: afterwards nothing of the person sits in an open segment.
+    studio.seal()
+    tables: dict[str, int] = {}
+    pins: dict[str, int] = {}
+
+    def remove(table: str, column: str, values: list[Any]) -> None:
+        if not values or not studio.tables.exists(table):
+            return
+        report = studio.tables.erase(table, column, values)
+        if report.rows:
+            tables[table] = tables.get(table, 0) + report.rows
+        for tag, lost in report.per_pin.items():
+            if lost:
+                pins[f"{table}@{tag}"] = pins.get(f"{table}@{tag}", 0) + lost
+
+    choices, outcomes = _logged(studio, unit, key, decisions, [f.schema.name for f in holding])
+    for fact in holding:
+        remove(fact.schema.name, unit, [_typed(fact, unit, key)])
+    remove(Consent.schema.name, "person", [str(key)])
+    for fact in facts:
+        remove(fact.schema.name, "choice", choices)
+    remove("choices", "id", choices)
+    remove("outcomes", "id", outcomes)
+    online = 0
+    from matinee.online import OnlineStore
+
+    with OnlineStore(studio.root / "online") as store:
+        for features in studio.features.values():
+            if features.key == unit:
+                online += store.erase_key(features.name, _by_kind(features.key_kind, key))
+            elif features.key == "person":
+                online += store.erase_key(features.name, str(key))
+    quarantined = studio.quarantine.erase(lambda _fact, row: str(row.get(unit)) == str(key) or row.get("person") == str(key))
+    for pin, lost in pins.items():
+        _note_loss(studio, pin, lost)
+    if studio._live is not None:
+        studio._live.forget(unit, key)
+    done = {"unit": unit, "begun": None, "ended": time.time(), "by": by}
+    studio.state.remember(ticket, "erase", done)
+    return Erased(unit, tables, pins, online, quarantined)
+
+
+def unfinished(studio: Studio) -> int:
+    """How many erasures were begun and did not end."""
+    rows = studio.state.query("SELECT result FROM runs WHERE verb = 'erase'")
+    return sum(json.loads(r[0])["ended"] is None for r in rows)
+
+
+def _logged(studio: Studio, unit: str, key: Id, decisions: list[str], facts: list[str]) -> tuple[list[str], list[str]]:
+    """Ids of the person's choices, and of the outcomes of these choices or of their own facts."""
+    import polars as pl
+
+    choices: list[str] = []
+    if studio.tables.exists("choices"):
+        rows = studio.tables.scan("choices", columns=["id", "decision", "unit"])
+        mine = rows.filter((pl.col("unit") == str(key)) & pl.col("decision").is_in(decisions))
+        choices = mine.select("id").collect()["id"].to_list()
+    outcomes: list[str] = []
+    if studio.tables.exists("outcomes"):
+        keyed = [f for f in facts if studio.facts.fact(f).schema.key == unit]
+        rows = studio.tables.scan("outcomes", columns=["id", "choice", "fact", "unit"])
+        mine = rows.filter(
+            pl.col("choice").is_in(choices) | ((pl.col("unit") == str(key)) & pl.col("fact").is_in(keyed))
+        )
+        outcomes = mine.select("id").collect()["id"].to_list()
+    return choices, outcomes
+
+
+def _typed(fact: type[Fact], column: str, key: Id) -> Id:
+    return _by_kind(fact.schema.field(column).kind, key)
+
+
+def _by_kind(kind: str | None, key: Id) -> Id:
+    if kind == "int":
+        try:
+            return int(key)
+        except ValueError:
+            raise MatineeError(f"key == {key!r}, must be a whole number") from None
+    return str(key)
+
+
+def _note_loss(studio: Studio, pin: str, lost: int) -> None:
+    uri = f"pin://{pin}"
+    known = {n.uri: n for n in studio.graph.nodes("pin")}
+    if uri in known:
+        data = dict(known[uri].data)
+        data["erased"] = int(data.get("erased", 0)) + lost
+        studio.graph.put(uri, data)

@@ -1,0 +1,471 @@
+"""Judging a policy from the log: walk it along every logged choice through the serving code, weigh, and say what it is worth.
+
+The candidates are those that were logged as allowed: a policy that would have proposed others is judged on these.
+Features are computed in batch, as of each choice's own time: online and batch agree (promise 5), so this is what the
+policy would have seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from matinee import catalogue
+from matinee.decisions import Decision
+from matinee.draw import Limit, fill_slots
+from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, estimate_all, slate_terms, terms
+from matinee.evaluate.intervals import Interval, skewed_interval
+from matinee.exceptions import RefusedError
+from matinee.policies import Candidates, Policy, Request
+from matinee.results import Table, number
+from matinee.rewarded import mature_before, rewarded_slots
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from matinee.features import Features
+    from matinee.studio import Studio
+
+Array = np.ndarray[Any, Any]
+GENERATIONS = 64  # candidate columns are rebuilt for at most so many different generations
+
+
+@dataclass(frozen=True)
+class Evaluation(Table):
+    """What an evaluation says about a policy: its value, what was logged, and the difference on the same rows.
+
+    Attributes:
+        decision, policy: What was judged.
+        evidence: One estimate a method, the headline first.
+        logged: Mean reward of the rows as they were logged, with its interval.
+        difference: Value minus logged, paired; None when refused.
+        refused: Why there is no number; None when there is one.
+        choices: How many choices were read, and how many had to be left out, by reason.
+    """
+
+    decision: str
+    policy: str
+    evidence: tuple[Evidence, ...]
+    logged: Interval | None
+    logged_value: float | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+    refused: str | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    unit: str = ""
+    against: str = "logged"
+
+    @property
+    def headline(self) -> Evidence | None:
+        """The estimate to act on."""
+        return self.evidence[0] if self.evidence else None
+
+    @property
+    def value(self) -> float | None:
+        """The headline value; None when refused."""
+        return None if self.headline is None else self.headline.value
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The headline's 95% interval; None when refused."""
+        one = self.headline
+        return None if one is None or one.low is None or one.high is None else (one.low, one.high)
+
+    @property
+    def better(self) -> bool:
+        """Whether the interval of the difference is above zero."""
+        return self.difference_interval is not None and self.difference_interval[0] > 0
+
+    def rows(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for one in self.evidence:
+            rows.append(
+                {
+                    "policy": one.policy,
+                    "method": one.method,
+                    "value": one.value,
+                    "interval": None if one.low is None else (one.low, one.high),
+                    "effective n": round(one.effective_n),
+                    "choices": one.n,
+                    "mean weight": one.mean_weight,
+                }
+            )
+        if self.logged is not None:
+            rows.append(
+                {
+                    "policy": "as logged",
+                    "method": "mean",
+                    "value": self.logged_value,
+                    "interval": (self.logged.low, self.logged.high),
+                    "effective n": rows[0]["choices"] if rows else None,
+                    "choices": rows[0]["choices"] if rows else None,
+                    "mean weight": 1.0,
+                }
+            )
+        return rows
+
+    def notes(self) -> list[str]:
+        lines = []
+        if self.refused:
+            missing = self.headline.missing if self.headline is not None else None
+            lines.append(f"no value: {self.refused}" + (f"; {missing}" if missing else ""))
+        elif self.difference is not None and self.difference_interval is not None:
+            low, high = self.difference_interval
+            verdict = "better" if low > 0 else "worse" if high < 0 else "not told apart"
+            lines.append(
+                f"against {self.against}: {number(self.difference)} [{number(low)}, {number(high)}] {self.unit}".rstrip()
+                + f" a choice, {verdict}"
+            )
+        lines += [f"{n:,} choices left out: {why}" for why, n in self.left_out.items()]
+        if self.headline is not None and self.headline.estimated:
+            lines.append("propensities were estimated, not logged: the interval leaves out their error")
+        return lines
+
+
+def evaluate(
+    studio: Studio,
+    decision: Decision,
+    policy: str | Policy,
+    *,
+    against: str = "logged",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    q: Any = None,
+    lateness: timedelta | None = None,
+    thresholds: Thresholds | None = None,
+    record: bool = True,
+    seed: int = 0,
+) -> Evaluation:
+    """The value of a policy from what others decided, with its interval, or a refusal.
+
+    Args:
+        studio: Whose log.
+        decision: Which decision; its mode must be "decide".
+        policy: A policy or the name of a saved one.
+        against: "logged", or the name of a policy to be judged on the same rows.
+        since, until: Which choices; all whose reward is complete where not given.
+        q: A model of the reward (`fit`, `score`), cross-fitted by cluster; a table of rates by action and slot where
+            not given.
+        lateness: How long to wait for late facts beyond the reward's horizon; 48 hours where not given.
+        thresholds: When to refuse.
+        record: Keep the result as evidence of the policy.
+        seed: Of the folds.
+
+    Raises:
+        RefusedError: If the decision is advised or planned: those are judged by back-test and calibration.
+    """
+    if decision.mode != "decide":
+        raise RefusedError(
+            f"decision {decision.name!r} is in {decision.mode} mode, must be judged by back-test and calibration: "
+            "nothing was drawn, so there are no propensities to weigh"
+        )
+    ready = studio.policy(policy)
+    name = policy if isinstance(policy, str) else studio.save_policy(decision, ready)
+    cut = mature_before(decision, studio.clock()) if lateness is None else mature_before(decision, studio.clock(), lateness)
+    log = _log(studio, decision, since, min(until, cut) if until else cut)
+    if log.n < 2:
+        reason = (
+            f"decision {decision.name!r} has {log.n} logged choices with a complete reward, must have at least 50; "
+            "serve it, or wait until the reward's time is over, then `matinee seal`"
+        )
+        result = Evaluation(decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against)
+        return _kept(studio, result, record)
+    walked = _walk(studio, decision, ready, log)
+    other = None if against == "logged" else _walk(studio, decision, studio.policy(against), log)
+    data = _weighed(decision, log, walked, q, name, seed)
+    base = None if other is None else _weighed(decision, log, other, q, against, seed)
+    return _kept(studio, _result(decision, log, name, data, base, against, thresholds or Thresholds()), record)
+
+
+@dataclass
+class _Log:
+    """The choices that can be judged, as arrays; rewards by slot."""
+
+    frame: pl.DataFrame
+    rewards: Array  # (n, slots)
+    filled: Array  # bool (n, slots)
+    left_out: dict[str, int]
+
+    @property
+    def n(self) -> int:
+        return len(self.frame)
+
+
+def _log(studio: Studio, decision: Decision, since: datetime | None, until: datetime) -> _Log:
+    import polars as pl
+
+    choices = studio.choices(decision.name, since=since)
+    left_out: dict[str, int] = {}
+
+    def keep(frame: pl.DataFrame, condition: pl.Expr, why: str) -> pl.DataFrame:
+        kept = frame.filter(condition)
+        if len(kept) < len(frame):
+            left_out[why] = len(frame) - len(kept)
+        return kept
+
+    choices = keep(choices, pl.col("at") < until, "their reward is not complete yet")
+    choices = keep(choices, pl.col("fallback").is_null(), "the fallback acted: nothing was drawn")
+    choices = keep(choices, pl.col("propensities").list.len() > 0, "they carry no propensity")
+    choices = choices.sort("at", "id")
+    slots = max(1, int(choices["action"].list.len().max() or 1)) if len(choices) else 1  # type: ignore[call-overload]
+    rewards, filled = np.zeros((len(choices), slots)), np.zeros((len(choices), slots), np.bool_)
+    if len(choices):
+        rewarded = rewarded_slots(studio, decision, choices)
+        order = {c: i for i, c in enumerate(choices["id"].to_list())}
+        rows = np.array([order[c] for c in rewarded["choice"].to_list()])
+        columns = rewarded["slot"].to_numpy()
+        rewards[rows, columns] = rewarded["reward"].to_numpy()
+        filled[rows, columns] = True
+    return _Log(choices, rewards, filled, left_out)
+
+
+@dataclass
+class _Walked:
+    """A policy along the log: conditional probabilities of what was logged, and its whole distribution by slot."""
+
+    chance: Array  # (n, slots)
+    matrices: list[Array]  # one (slots, candidates) a choice
+    candidates: list[Array]  # ids as text, one array a choice
+    logged: list[Array]  # index of each logged action among the candidates
+
+
+def _walk(studio: Studio, decision: Decision, policy: Policy, log: _Log) -> _Walked:
+    features = _features(studio, decision, policy, log.frame)
+    tables = _generations(studio, decision, log.frame)
+    chance = np.ones(log.rewards.shape)
+    matrices, ids, logged = [], [], []
+    for i, row in enumerate(log.frame.iter_rows(named=True)):
+        names: list[str] = row["candidates"]
+        position = {name: k for k, name in enumerate(names)}
+        forced = np.array([position[a] for a in row["action"]], np.int64)
+        candidates = tables(row["items_at"], names)
+        context = json.loads(row["context"])
+        profiled = context.pop("profiled", True)
+        unit = features[i] if profiled else {k: None for k in features[i]}
+        request = Request(decision.name, row["unit"], row["at"], context, unit)
+        groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
+        limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
+        _, p, matrix = fill_slots(
+            policy.components(request, candidates), np.ones(len(names), np.bool_), len(forced),
+            limits=limits, forced=forced, full=True,
+        )  # fmt: skip
+        chance[i, : len(p)] = p
+        matrices.append(matrix)
+        ids.append(np.array(names))
+        logged.append(forced)
+    return _Walked(chance, matrices, ids, logged)
+
+
+def _features(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """The unit's features for each choice, as of its own time."""
+    import polars as pl
+
+    needed: dict[str, Features] = {f.name: f for s in policy.scorers() for f in s.needs if f.key == decision.unit}
+    if not needed:
+        return [{} for _ in range(len(frame))]
+    columns: list[pl.DataFrame] = []
+    integer = len(frame) > 0 and frame["unit_type"][0] == "int"
+    labels = frame.select(
+        pl.col("unit").cast(pl.Int64 if integer else pl.String).alias(decision.unit), pl.col("at")
+    )
+    for one in needed.values():
+        columns.append(one.batch(studio.facts, labels).select(one.names))
+    return pl.concat(columns, how="horizontal").to_dicts() if columns else []
+
+
+def _generations(studio: Studio, decision: Decision, frame: pl.DataFrame) -> Any:
+    """Finds the candidates' columns of a generation: `find(items_at, names) -> Candidates`."""
+    import polars as pl
+
+    if decision.options is not None:
+        options = decision.options.candidates()
+        index = {str(i): k for k, i in enumerate(options.ids.tolist())}
+        return lambda at, names: options.take(np.array([index[n] for n in names], np.int64))
+    entity = catalogue.entity_of(decision, studio.facts)
+    item = [f for f in studio.features.values() if f.key == entity.schema.key and f.key != decision.unit]
+    times = sorted(set(frame["items_at"].drop_nulls().to_list()))
+    if len(times) > GENERATIONS:
+        raise RefusedError(
+            f"the choices saw {len(times)} generations of candidates, must be at most {GENERATIONS} in one evaluation: "
+            "narrow it with since= and until="
+        )
+    built: dict[datetime | None, tuple[Candidates, dict[str, int]]] = {}
+
+    def table(at: datetime | None) -> tuple[Candidates, dict[str, int]]:
+        if at not in built:
+            made = catalogue.build(decision, studio.facts, item, at or frame["at"].min())  # type: ignore[arg-type]
+            built[at] = made, {str(i): k for k, i in enumerate(made.ids.tolist())}
+        return built[at]
+
+    def find(at: datetime | None, names: Sequence[str]) -> Candidates:
+        candidates, index = table(at)
+        return candidates.take(np.array([index[n] for n in names], np.int64))
+
+    return find
+
+
+def _weighed(decision: Decision, log: _Log, walked: _Walked, q: Any, name: str, seed: int) -> Logged | SlateLog:
+    frame = log.frame
+    cluster = frame.select(_cluster()).to_series().to_numpy()
+    logging = np.ones(log.rewards.shape)
+    for i, p in enumerate(frame["propensities"].to_list()):
+        logging[i, : len(p)] = p
+    estimated = bool(frame["estimated"].any())
+    q_logged, q_policy = _expected(log, walked, cluster, q, seed)
+    if log.rewards.shape[1] == 1:
+        return Logged(
+            log.rewards[:, 0], logging[:, 0], walked.chance[:, 0], q=q_logged[:, 0], q_policy=q_policy[:, 0],
+            cluster=cluster, action=np.array([a[0] for a in frame["action"].to_list()]), policy=name, estimated=estimated,
+        )  # fmt: skip
+    return SlateLog(
+        log.rewards, logging, walked.chance, q=q_logged, q_policy=q_policy, mask=log.filled, cluster=cluster, policy=name,
+        estimated=estimated,
+    )  # fmt: skip
+
+
+def _cluster() -> pl.Expr:
+    import polars as pl
+
+    return pl.coalesce("cluster", "unit")
+
+
+def _expected(log: _Log, walked: _Walked, cluster: Array, q: Any, seed: int) -> tuple[Array, Array]:
+    """Expected reward of what was logged and of the policy, by slot, from clusters other than the row's own.
+
+    Without a model of the caller's: the rate of an action (shrunk to the mean, as by 20 more rows) times the strength of
+    a slot. For slates both count the reward from the slot to the end, as the cascade estimator needs it.
+    """
+    from matinee.evaluate.reward_model import cluster_folds
+
+    n, slots = log.rewards.shape
+    vocabulary = sorted({str(c) for ids in walked.candidates for c in ids.tolist()})
+    code = {c: k for k, c in enumerate(vocabulary)}
+    codes = [np.array([code[str(c)] for c in ids.tolist()], np.int64) for ids in walked.candidates]
+    distinct = len(np.unique(cluster))
+    folds = cluster_folds(n, cluster, min(3, distinct), seed) if distinct >= 2 else np.zeros(n, np.int64)
+    own, expected = np.zeros((n, slots)), np.zeros((n, slots))
+    for fold in np.unique(folds):
+        train = folds != fold if distinct >= 2 else np.ones(n, np.bool_)
+        strength = _slot_means(log, train)
+        overall = float(log.rewards[train].sum() / max(1, log.filled[train].sum()))
+        total, seen = np.zeros(len(vocabulary)), np.zeros(len(vocabulary))
+        for i in np.flatnonzero(train):
+            taken = codes[i][walked.logged[i]]
+            np.add.at(total, taken, log.rewards[i, : len(taken)])
+            np.add.at(seen, taken, strength[: len(taken)])
+        rate = (total + 20 * overall) / (seen + 20)
+        for i in np.flatnonzero(folds == fold):
+            filled = len(walked.logged[i])
+            values = rate[codes[i]]
+            own[i, :filled] = values[walked.logged[i]] * strength[:filled]
+            expected[i, :filled] = walked.matrices[i] @ values * strength[:filled]
+    if q is not None and slots == 1:
+        return _modelled(log, walked, q, folds, own, expected, seed)
+    if slots > 1:
+        # From the slot to the end: what this slot brings and what those after it are expected to.
+        rest = np.concatenate([np.cumsum(expected[:, ::-1], axis=1)[:, ::-1][:, 1:], np.zeros((n, 1))], axis=1)
+        own, expected = own + rest, expected + rest
+    return own, expected
+
+
+def _slot_means(log: _Log, rows: Array) -> Array:
+    """How much a slot brings relative to the average slot, shape (slots,)."""
+    counts = log.filled[rows].sum(axis=0)
+    sums = log.rewards[rows].sum(axis=0)
+    overall = sums.sum() / max(1, counts.sum())
+    if overall <= 0:
+        return np.ones(log.rewards.shape[1])
+    return np.asarray((sums + 20 * overall) / (counts + 20) / overall)
+
+
+def _modelled(
+    log: _Log, walked: _Walked, q: Any, folds: Array, own: Array, expected: Array, seed: int
+) -> tuple[Array, Array]:
+    """With a model of the caller's: context and action as columns, cross-fitted in the folds given."""
+    import polars as pl
+
+    contexts = [json.loads(c) for c in log.frame["context"].to_list()]
+    keys = sorted({k for c in contexts for k in c})
+    base = pl.DataFrame({k: [c.get(k) for c in contexts] for k in keys}, strict=False) if keys else pl.DataFrame()
+    base = base.select([c for c in base.columns if not base[c].dtype.is_nested()])
+    taken = pl.Series("action", [str(ids[logged[0]]) for ids, logged in zip(walked.candidates, walked.logged, strict=True)])
+    rewards = log.rewards[:, 0]
+    for fold in np.unique(folds):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        fitted = q().fit(base[train].with_columns(taken[train]), rewards[train], seed=seed)
+        own[test, 0] = fitted.score(base[test].with_columns(taken[test]))
+        actions = sorted({str(a) for i in test for a in walked.candidates[i].tolist()})
+        scores = {a: fitted.score(base[test].with_columns(pl.lit(a).alias("action"))) for a in actions}
+        for k, i in enumerate(test.tolist()):
+            values = np.array([scores[str(a)][k] for a in walked.candidates[i].tolist()])
+            expected[i, 0] = float(walked.matrices[i][0] @ values)
+    return own, expected
+
+
+def _result(
+    decision: Decision, log: _Log, name: str, data: Logged | SlateLog, base: Logged | SlateLog | None, against: str,
+    thresholds: Thresholds,
+) -> Evaluation:  # fmt: skip
+    found = list(estimate_all(data, thresholds=thresholds).evidence)
+    if isinstance(data, SlateLog):
+        # The estimate that assumes least and can still answer leads; where none can, the refusal of the first does.
+        answering = [e for e in found if e.value is not None]
+        found = answering[:1] + [e for e in found if not answering or e is not answering[0]]
+    head = found[0]
+    totals = log.rewards.sum(axis=1)
+    mean = float(totals.mean())
+    logged = skewed_interval(mean, totals - mean, data.codes, data.clusters, 0.95)
+    difference, span = None, None
+    refused = head.refused
+    if base is not None and refused is None:
+        refused = estimate(base, head.method, thresholds=thresholds).refused
+    if refused is None:
+        ours = _influence(data, head.method)
+        value, influence = (mean, totals - mean) if base is None else _influence(base, head.method)
+        difference = ours[0] - value
+        paired = skewed_interval(difference, ours[1] - influence, data.codes, data.clusters, 0.95)
+        span = (paired.low, paired.high)
+    return Evaluation(
+        decision.name, name, tuple(found), logged, mean, difference, span, refused, log.left_out, decision.reward_unit, against
+    )
+
+
+def _influence(data: Logged | SlateLog, method: str) -> tuple[float, Array]:
+    found = slate_terms(data, method) if isinstance(data, SlateLog) else terms(data, method)
+    return found.value, found.influence
+
+
+def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
+    if not record:
+        return result
+    head = result.headline
+    data = {
+        "value": result.value,
+        "interval": result.interval,
+        "difference": result.difference,
+        "difference_interval": result.difference_interval,
+        "logged": result.logged_value,
+        "logged_interval": None if result.logged is None else (result.logged.low, result.logged.high),
+        "effective_n": None if head is None else head.effective_n,
+        "choices": 0 if head is None else head.n,
+        "refused": result.refused,
+        "missing": None if head is None else head.missing,
+        "unit": result.unit,
+        "rows": [{k: v for k, v in r.items()} for r in result.rows()],
+    }
+    method = "none" if head is None else head.method
+    with studio.state.transaction() as db:
+        db.execute(
+            "INSERT INTO evidence (decision, policy, against, method, data, at) VALUES (?, ?, ?, ?, ?, ?)",
+            (result.decision, result.policy, result.against, method, json.dumps(data), studio.clock().timestamp()),
+        )
+    studio.graph.put(
+        f"evidence://{result.policy}", {"value": result.value, "refused": result.refused},
+        {f"policy://{result.policy}": "judged"},
+    )  # fmt: skip
+    return result

@@ -1,0 +1,58 @@
+"""Publish what serving reads: the state of every unit's features, and the candidates' columns, as of now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from matinee import catalogue, online
+from matinee.training import Pinned
+
+if TYPE_CHECKING:
+    from matinee.features import Features
+    from matinee.studio import Studio
+
+
+def published_features(studio: Studio) -> list[Features]:
+    """Feature sets that serving may ask for by unit: those of guards, of policies, and any keyed by a decision's unit."""
+    units = {d.unit for d in studio.decisions.values()}
+    found = {f.name: f for f in studio.features.values() if f.key in units or f.key == "person"}
+    return list(found.values())
+
+
+def publish(studio: Studio) -> dict[str, Any]:
+    """Build a generation and swap it in; servers take it up by themselves.
+
+    The log is sealed first, so that the generation holds every closed segment, and says which.
+    """
+    started = time.perf_counter()
+    studio.seal()
+    source = Pinned(studio.facts)
+    # Pins first: what is appended from here on belongs to the next generation.
+    features = published_features(studio)
+    for one in features:
+        for fact in one.facts:
+            source.snapshot(fact)
+    at = studio.clock()
+    items: dict[str, dict[str, Any]] = {}
+    for decision in studio.decisions.values():
+        if decision.entity is None:
+            continue
+        own = [f for f in studio.features.values() if f.key == decision.entity and f.key != decision.unit]
+        made = catalogue.build(decision, studio.facts, own, at)
+        items[decision.name] = {"#ids": made.ids, **made.columns}
+    sealed = studio.facts.tables.properties("choices") if studio.tables.exists("choices") else {}
+    marks = {k.removeprefix("matinee.sealed."): int(v) for k, v in sealed.items() if k.startswith("matinee.sealed.")}
+    number = online.publish(
+        studio.root / "online",
+        states={one.name: one.online_states(source, at) for one in features},
+        joins={one.name: one.online_joins(source, at) for one in features},
+        items=items,
+        manifest={"as_of": at.isoformat(), "features": {f.name: f.hash for f in features}, "sealed": marks},
+    )
+    return {
+        "generation": number,
+        "feature sets": len(features),
+        "candidates": {d: len(c["#ids"]) for d, c in items.items()},
+        "seconds": round(time.perf_counter() - started, 2),
+    }

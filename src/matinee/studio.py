@@ -1,0 +1,564 @@
+"""The user's one object: `open("./acme")`. Facts, training, evidence, releases, decisions, lineage of one studio."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from matinee import domain as domains
+from matinee.checks import must
+from matinee.choices import Choice, Id, Outcome
+from matinee.decisions import Decision
+from matinee.exceptions import ConsentError, DeclarationError, MatineeError, ReleaseError, StorageError, UnknownNameError
+from matinee.facts import Fact
+from matinee.graph import Graph, Impact
+from matinee.policies import Candidates, Policy, Request, Scorer, from_spec
+from matinee.quarantine import Quarantine, write_whole
+from matinee.releases import Arm, Gate, Release, Releases, arms_after, gate
+from matinee.rights import Consent
+from matinee.scorers import Shelf, Storable, Trained
+from matinee.state import State
+from matinee.store import Appended, FactStore
+from matinee.times import utc_now
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from matinee.erasure import Erased
+    from matinee.features import Features
+    from matinee.judge import Evaluation
+    from matinee.live import Live
+    from matinee.models import Model
+    from matinee.tables import Tables
+
+LAYOUT = 1
+CONFIG = "matinee.toml"
+PIN_AGE = timedelta(days=365)
+
+
+class Studio:
+    """A folder that holds everything: tables, log, models, releases. Made and opened with `matinee.open`."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now, engine: str = "local") -> None:
+        self.root, self.clock, self.engine = root, clock, engine
+        self.config = _read_config(root)
+        self.state = State(root / "studio.db")
+        self.graph = Graph(self.state)
+        self.quarantine = Quarantine(root / "quarantine")
+        self.releases = Releases(self.state, self.graph)
+        self._features: dict[str, Features] = {}
+        self._decisions: dict[str, Decision] = {}
+        self.domains: dict[str, domains.Domain] = {}
+        self.shelf = Shelf(root / "models", self._features)
+        self.modules: list[str] = []
+        self._live: Live | None = None
+        self.facts.register(Consent)
+        for name in self.config.get("domains", []):
+            self.use(domains.load(name))
+        for module in self.config.get("modules", []):
+            for one in domains.load_file(root / module):
+                self.use(one)
+
+    # -- what it is made of
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The Iceberg tables."""
+        from matinee.tables import Tables
+
+        return Tables(self.root)
+
+    @cached_property
+    def facts(self) -> FactStore:
+        """The facts of this studio."""
+        return FactStore(self.tables, self.quarantine, self.state, self.graph, self.clock)
+
+    def use(self, domain: domains.Domain, *, module: str | Path | None = None) -> Self:
+        """Add a domain: make its tables, know its features and decisions.
+
+        Args:
+            domain: What to add.
+            module: The file that declares it, where it is neither installed nor named in `matinee.toml`: the gate of a
+                release loads it from there in a fresh process.
+        """
+        if module is not None:
+            self.modules.append(str(Path(module).resolve()))
+        self.domains[domain.name] = domain
+        for fact in domain.facts:
+            self.facts.register(fact)
+        for features in domain.features:
+            self.add_features(features)
+        for decision in domain.decisions:
+            self.add_decision(decision)
+        return self
+
+    def add_features(self, features: Features) -> None:
+        """Know a feature set by its name."""
+        known = self._features.get(features.name)
+        if known is not None and known.hash != features.hash:
+            raise DeclarationError(f"features {features.name!r} are declared twice with different contents, must have two names")
+        self._features[features.name] = features
+        for fact in features.facts:
+            self.facts.fact(fact)
+        self.graph.put(
+            f"features://{features.name}@{features.hash[:10]}",
+            features.to_json(),
+            {f"fact://{f.schema.name}": "read by" for f in features.facts},
+        )
+
+    def add_decision(self, decision: Decision) -> None:
+        """Know a decision by its name, with the features that its guards read."""
+        self._decisions[decision.name] = decision
+        for features in decision.needs:
+            self.add_features(features)
+        uses = {f"features://{f.name}@{f.hash[:10]}": "guards" for f in decision.needs}
+        uses |= {f"fact://{f.schema.name}": "rewards" for f in (decision.reward.facts if decision.reward else ())}
+        data = {
+            "unit": decision.unit,
+            "among": decision.entity or [o.id for o in decision.options.options] if decision.options else decision.entity,
+            "slots": decision.slots,
+            "mode": decision.mode,
+            "guards": decision.guard_names,
+            "reward": repr(decision.reward),
+        }
+        self.graph.put(f"decision://{decision.name}", data, uses)
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """Decisions by name."""
+        return self._decisions
+
+    @property
+    def features(self) -> Mapping[str, Features]:
+        """Feature sets by name."""
+        return self._features
+
+    def decision(self, which: str | Decision) -> Decision:
+        """The decision of that name; a decision object is added first when it is new."""
+        if isinstance(which, Decision):
+            if which.name not in self._decisions:
+                self.add_decision(which)
+            return which
+        if which not in self._decisions:
+            raise UnknownNameError("decision", which, self._decisions)
+        return self._decisions[which]
+
+    def domain_of(self, decision: str) -> domains.Domain | None:
+        """The domain that brought the decision, or None for one that was added by itself."""
+        return next((d for d in self.domains.values() if decision in {x.name for x in d.decisions}), None)
+
+    # -- facts
+
+    def append(self, fact: str | type[Fact], data: Any, **options: Any) -> Appended:
+        """Append a frame, an Arrow table, rows, or a file by its path: one atomic commit, bad rows to quarantine."""
+        if isinstance(data, str | Path):
+            return self.facts.append_file(fact, data, **options)
+        return self.facts.append(fact, data, **options)
+
+    def as_of(self, fact: str | type[Fact], at: datetime | str | None = None, known: datetime | str | None = None) -> pl.DataFrame:
+        """The fact as it stood at a time, as far as it was known."""
+        return self.facts.as_of(fact, at, known)
+
+    def erase(self, unit: str, key: Id, *, by: str = "") -> Erased:
+        """Erase a person: no data file, log, online store or pinned snapshot holds them afterwards."""
+        from matinee.erasure import erase
+
+        return erase(self, unit, key, by=by)
+
+    # -- models and policies
+
+    def train(
+        self,
+        decision: str | Decision,
+        model: Model,
+        *,
+        on: Sequence[Features | Scorer],
+        name: str | None = None,
+        labels: pl.DataFrame | Callable[[Any], pl.DataFrame] | None = None,
+        context: Sequence[str] = (),
+        clock: bool = False,
+        action: bool = False,
+        seed: int = 0,
+        consent: str | None = None,
+        dry: bool = False,
+    ) -> Trained:
+        """Train a scorer for a decision: point in time, pinned, recorded in the lineage, reproducible to the bit.
+
+        Args:
+            decision: For whom it scores.
+            model: The learner, not yet fitted.
+            on: Feature sets of the unit and of the candidates, and other scorers whose scores are columns.
+            name: Name of the model; `DECISION-ranker` where not given.
+            labels: What to learn: a frame (`unit`, `at`, `action`, `y`, ...), or a function of the pinned source that
+                returns one. Where not given, the rewards of the logged choices.
+            context: Context keys to read as columns.
+            clock: Whether the hour and the weekday (UTC) are columns.
+            action: Whether the candidate's id is a column.
+            seed: Of everything random.
+            consent: Leave out units without consent in force for this purpose, at the time of training.
+            dry: Fit and return, record nothing.
+        """
+        from matinee.workshop import train
+
+        return train(
+            self, self.decision(decision), model, on=on, name=name, labels=labels, context=context, clock=clock,
+            action=action, seed=seed, consent=consent, dry=dry,
+        )  # fmt: skip
+
+    def keep(
+        self,
+        name: str,
+        scorer: Storable,
+        *,
+        facts: Sequence[type[Fact]] = (),
+        uses: Sequence[str] = (),
+        record: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Keep a scorer of one's own under the next version of its name, drawn in the lineage with the facts it saw."""
+        from matinee.workshop import keep
+
+        return keep(self, name, scorer, facts=facts, uses=uses, record=record)
+
+    def scorer(self, name: str) -> Scorer:
+        """A kept scorer, `name@version`, or the newest version of a name."""
+        return self.shelf.load(name)
+
+    def save_policy(self, decision: str | Decision, policy: Policy, *, note: str = "") -> str:
+        """Give a policy a name, `home@3`; the same policy again keeps its name."""
+        decision = self.decision(decision)
+        spec = policy.spec()
+        known = self.policies(decision.name)
+        for name, data in known.items():
+            if data["spec"] == spec:
+                return name
+        for scorer in policy.scorers():
+            if scorer.name not in self.shelf.names():
+                raise ReleaseError(f"scorer {scorer.name!r} is not kept in this studio, must be: studio.keep(name, scorer)")
+        name = f"{decision.name}@{self.state.reserve(f'policy:{decision.name}')}"
+        self.graph.put(
+            f"policy://{name}",
+            {"spec": spec, "decision": decision.name, "note": note, "text": repr(policy)},
+            {f"model://{s.name}": "scored by" for s in policy.scorers()},
+        )
+        return name
+
+    def policies(self, decision: str) -> dict[str, Mapping[str, Any]]:
+        """Saved policies of a decision by name, oldest first."""
+        return {n.name: n.data for n in self.graph.nodes("policy") if n.data.get("decision") == decision}
+
+    def policy(self, which: str | Policy) -> Policy:
+        """The policy of that name, ready to decide."""
+        if isinstance(which, Policy):
+            return which
+        for node in self.graph.nodes("policy"):
+            if node.name == which and node.data:
+                return from_spec(node.data["spec"], self.scorer)
+        raise UnknownNameError("policy", which, [n.name for n in self.graph.nodes("policy")])
+
+    # -- evidence and release
+
+    def evaluate(self, decision: str | Decision, policy: str | Policy, **options: Any) -> Evaluation:
+        """What a policy would be worth, off-policy, from the logged choices; refuses where they cannot tell.
+
+        Args:
+            decision: Which decision.
+            policy: A policy or the name of a saved one.
+            **options: `against` (name of a policy, "logged" by default), `q` (a reward model), `since`, `until`,
+                `estimators`; see `judge.evaluate`.
+        """
+        from matinee.judge import evaluate
+
+        return evaluate(self, self.decision(decision), policy, **options)
+
+    def release(
+        self,
+        decision: str | Decision,
+        policy: str | Policy,
+        share: float = 0.05,
+        *,
+        baseline: float = 0.0,
+        note: str = "",
+        by: str = "",
+        without_evidence: str | None = None,
+        guards_changed: str | None = None,
+    ) -> Release:
+        """Put a policy live for a share of the units, after its gates.
+
+        The first policy of a decision decides for everyone whatever the share: there is nothing yet to share with.
+
+        Args:
+            decision: Which decision.
+            policy: A policy or the name of a saved one.
+            share: Share of the units it decides for; 1 makes it the live policy.
+            baseline: Share of the units to hold back on today's live policy, so that the worth of what follows stays
+                measurable.
+            note: Why, for those who come after.
+            by: Who releases.
+            without_evidence: The reason for releasing a policy that nothing was measured about.
+            guards_changed: What changed in the guards since the last release, where they changed.
+
+        Raises:
+            ReleaseError: With the gate that was not passed and what would pass it.
+        """
+        decision = self.decision(decision)
+        share = must(float(share), "share", gt=0, le=1)
+        name = policy if isinstance(policy, str) else self.save_policy(decision, policy)
+        failed = [g for g in self.gates(decision, name, without_evidence, guards_changed) if not g.passed]
+        if failed:
+            raise ReleaseError("; ".join(f"gate '{g.name}' is not passed: {g.detail}" for g in failed))
+        live = self.releases.live(decision.name)
+        arms = arms_after(live, name, share, baseline)
+        ramp = live is not None and any(a.policy == name and a.role == "challenger" for a in live.arms)
+        salt = live.salt if live is not None and ramp else f"{decision.name}:{name}"
+        notes = [note, without_evidence and f"without evidence: {without_evidence}", guards_changed and f"guards: {guards_changed}"]
+        made = self.releases.put(
+            decision.name, "release", arms, salt=salt, guards=decision.guard_names,
+            note="; ".join(n for n in notes if n), by=by,
+        )  # fmt: skip
+        if self._live is not None:
+            self._live.refresh()
+        return made
+
+    def gates(
+        self, decision: Decision, policy: str, without_evidence: str | None = None, guards_changed: str | None = None
+    ) -> list[Gate]:
+        """The gates of a release, each passed or not and why."""
+        found = self.evidence(decision.name, policy)
+        live = self.releases.live(decision.name)
+        gates = [
+            Gate(
+                "evidence attached",
+                passed=bool(found) or without_evidence is not None or live is None,
+                detail=f"{policy} has no evidence, must be evaluated first (studio.evaluate), "
+                "or released with without_evidence='the reason'",
+            )
+        ]
+        before, now = (set(live.guards) if live else set()), set(decision.guard_names)
+        changed = [f"-{g}" for g in sorted(before - now)] + [f"+{g}" for g in sorted(now - before)]
+        gates.append(
+            Gate(
+                "guards unchanged, or the change named",
+                passed=live is None or not changed or guards_changed is not None,
+                detail=f"guards changed ({', '.join(changed)}), must be named: guards_changed='what and why'",
+            )
+        )
+        if all(g.passed for g in gates):
+            gates.append(gate(self.root, decision.name, policy, self.modules))
+        return gates
+
+    def rollback(self, decision: str | Decision, to: int | None = None, *, note: str = "", by: str = "") -> Release:
+        """Make the release before the present one live again, or release `to`."""
+        made = self.releases.roll_back(self.decision(decision).name, to=to, note=note, by=by)
+        if self._live is not None:
+            self._live.refresh()
+        return made
+
+    def evidence(self, decision: str, policy: str | None = None) -> list[dict[str, Any]]:
+        """Everything that was ever measured or refused about a decision, newest first."""
+        rows = self.state.query(
+            "SELECT id, policy, against, method, data, at FROM evidence WHERE decision = ? ORDER BY id DESC", decision
+        )
+        found = [
+            {"id": r[0], "policy": r[1], "against": r[2], "method": r[3], **json.loads(r[4]), "at": r[5]} for r in rows
+        ]
+        return [e for e in found if policy is None or e["policy"] == policy]
+
+    # -- serving
+
+    @property
+    def live(self) -> Live:
+        """What serves decisions in this process: live policies, published features, the log."""
+        if self._live is None:
+            from matinee.live import Live
+
+            self._live = Live(self)
+        return self._live
+
+    def decide(
+        self,
+        decision: str | Decision,
+        unit: Id | None = None,
+        context: Mapping[str, Any] | None = None,
+        *,
+        at: datetime | None = None,
+        dry: bool = False,
+        **more: Any,
+    ) -> Choice:
+        """Choose, within the guards, and log the choice with its probability.
+
+        Args:
+            decision: Which decision.
+            unit: Whom or what it is for; may also be given by the unit's own name: `member=42`.
+            context: What is known of the moment; further keywords are added to it: `device="tv"`.
+            at: The moment; now where not given.
+            dry: Choose but log nothing (a preview).
+        """
+        found = self.decision(decision)
+        if unit is None:
+            unit = more.pop(found.unit, None)
+        if unit is None:
+            raise MatineeError(f"{found.unit} is missing, must be given: studio.decide({found.name!r}, {found.unit}=...)")
+        return self.live.decide(found, unit, {**(context or {}), **more}, at=at, dry=dry)
+
+    def record(
+        self, choice: Choice | str, fact: Fact | str, row: Mapping[str, Any] | None = None, *, id: str | None = None,
+        at: datetime | None = None,
+    ) -> Outcome:  # fmt: skip
+        """Log an outcome of a choice: a fact tied to it. The same outcome twice counts once."""
+        return self.live.record(choice, fact, row, outcome_id=id, at=at)
+
+    def choose(self, choice: Choice, action: Id | Sequence[Id], by: str) -> Choice:
+        """Record what a person decided on the advice of a choice in `advise` mode."""
+        return self.live.chosen(choice, action, by)
+
+    def features_of(self, name: str, key: Id) -> dict[str, Any]:
+        """Online features of a key, as of now."""
+        if name not in self._features:
+            raise UnknownNameError("features", name, self._features)
+        return self.live.features_of(self._features[name], key, self.clock())
+
+    def sample_request(self, decision: str) -> tuple[Request, Candidates]:
+        """A request and its candidates to try a policy with: the newest logged one, else an invented unit."""
+        return self.live.sample_request(self.decision(decision))
+
+    def health(self) -> dict[str, Any]:
+        """How serving is doing in this process."""
+        return self.live.health()
+
+    def refresh(self) -> bool:
+        """Take up newly released policies and newly published features; True when something changed."""
+        return self.live.refresh()
+
+    def publish(self) -> dict[str, Any]:
+        """Build online features and candidates from the tables, for serving to take up."""
+        from matinee.publishing import publish
+
+        return publish(self)
+
+    def seal(self) -> Any:
+        """Move the log into the tables, exactly once."""
+        from matinee.sealing import seal
+
+        return seal(self)
+
+    def compact(self, fact: str | None = None) -> list[Any]:
+        """Merge small files and expire old snapshots, of one table or of all."""
+        names = [fact] if fact else self.tables.names()
+        for name in names:
+            if not self.tables.exists(name):
+                raise UnknownNameError("table", name, self.tables.names())
+        reports = [self.tables.compact(name) for name in names]
+        for name in names:
+            self.tables.expire(name)
+        return reports
+
+    # -- insight
+
+    def choices(
+        self, decision: str, since: datetime | None = None, until: datetime | None = None, limit: int | None = None
+    ) -> pl.DataFrame:
+        """Sealed choices of a decision, newest first."""
+        from matinee.sealing import choices
+
+        return choices(self, decision, since=since, until=until, limit=limit)
+
+    def impact(self, uri: str) -> Impact:
+        """What depends on a thing."""
+        return self.graph.impact(uri)
+
+    def leverage(self) -> Any:
+        """What the platform gives for free: the leverage report."""
+        from matinee.leverage import leverage
+
+        return leverage(self)
+
+    def doctor(self) -> Any:
+        """What is wrong with this studio and how to mend it."""
+        from matinee.doctor import examine
+
+        return examine(self)
+
+    def require_consent(self, person: str, purpose: str) -> None:
+        """Raise unless the person's consent for the purpose is in force now.
+
+        Raises:
+            ConsentError: With the rule that denied it.
+        """
+        from matinee.guards import consents
+        from matinee.rights import in_force
+
+        now = self.clock()
+        allowed, rule = in_force(self.live.features_of(consents(), person, now), purpose, now)
+        if not allowed:
+            raise ConsentError(f"{person}: {rule}")
+
+    def close(self) -> None:
+        """Flush and close the log, and let go of every file."""
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+        self.state.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Studio({self.root.name!r}, {len(self.facts.names())} facts, {len(self._decisions)} decisions)"
+
+
+def open(  # noqa: A001  # `mt.open("./acme")` is how it is read
+    root: str | Path, *, domains: Sequence[str] = (), clock: Callable[[], datetime] = utc_now, engine: str = "local"
+) -> Studio:
+    """Open a studio, or make one where the folder is new or empty.
+
+    Args:
+        root: Its folder.
+        domains: For a new studio: installed domains to begin with, such as "personalization".
+        clock: The time, for simulated worlds.
+        engine: "local", "serial" or "ray".
+
+    Raises:
+        StorageError: If the folder is something else, or was moved since its tables were written.
+    """
+    folder = Path(root).expanduser().resolve()
+    marker = folder / "studio.json"
+    if marker.is_file():
+        layout = json.loads(marker.read_text()).get("layout")
+        if layout != LAYOUT:
+            raise StorageError(f"{folder.name} has layout {layout}, must be {LAYOUT}: it was written by another version")
+    elif folder.is_dir() and any(p.name != CONFIG for p in folder.iterdir()):
+        raise StorageError(f"{folder.name} is a folder with other files in it, must be a studio or empty")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / CONFIG).exists():
+            listed = ", ".join(json.dumps(d) for d in domains)
+            text = f"# What this studio is made of.\ndomains = [{listed}]\nmodules = []\n"
+            write_whole(folder / CONFIG, text.encode())
+        write_whole(marker, json.dumps({"layout": LAYOUT, "root": str(folder)}).encode())
+    return Studio(folder, clock=clock, engine=engine)
+
+
+def _read_config(root: Path) -> dict[str, Any]:
+    path = root / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        config = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise DeclarationError(f"{CONFIG} is no TOML: {error}") from error
+    known = ("domains", "modules", "engine", "durability", "title")
+    for key in config:
+        if key not in known:
+            must(key, f"setting in {CONFIG}", one_of=known)
+    return config
+
+
+__all__ = ["Arm", "Studio", "open"]
