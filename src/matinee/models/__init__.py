@@ -8,21 +8,22 @@ if TYPE_CHECKING:
     from matinee.models.gradient_boosting import LightGBM
     from matinee.models.linear import Linear, Logistic
     from matinee.models.popularity import Popularity
-    from matinee.models.protocol import ArrayModel, Model, load, register
+    from matinee.models.protocol import MatrixLearner, Model, build, load, register
     from matinee.models.signature import Column, Signature
     from matinee.models.storage import read_model, write_model
     from matinee.models.survival import Survival
 
 __all__ = [
-    "ArrayModel",
     "Column",
     "LightGBM",
     "Linear",
     "Logistic",
+    "MatrixLearner",
     "Model",
     "Popularity",
     "Signature",
     "Survival",
+    "build",
     "load",
     "read_model",
     "register",

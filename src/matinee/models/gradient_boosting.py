@@ -89,6 +89,11 @@ class LightGBM(MatrixLearner):
         self._booster = ""
         self._forest: Forest | None = None
 
+    @property
+    def ranks(self) -> bool:
+        """Whether it orders the rows of a group, which `fit` must then be given."""
+        return self.objective == "lambdarank"
+
     def fit(
         self,
         X: pl.DataFrame,
@@ -110,7 +115,7 @@ class LightGBM(MatrixLearner):
         Raises:
             BadInputError: If shapes, types or values are not as above.
         """
-        if (group is not None) != (self.objective == "lambdarank"):
+        if (group is not None) != self.ranks:
             raise BadInputError(
                 f"group is {'given' if group is not None else 'missing'} with objective == {self.objective!r}, "
                 "must be given for 'lambdarank' and only there"

@@ -42,6 +42,14 @@ class Model(Protocol):
         """One float64 a row; a probability for classifiers."""
         ...
 
+    def encode(self, X: pl.DataFrame | Mapping[str, Any], rows: int | None = None) -> Matrix:
+        """The matrix of a frame, or of a mapping from names to arrays and plain values: the path without frames."""
+        ...
+
+    def score_array(self, matrix: Array) -> Vector:
+        """One float64 a row of an encoded matrix; `score(X)` is `score_array(encode(X))`."""
+        ...
+
     def save(self, folder: Path) -> None:
         """Write the model into a folder, atomically and without pickle."""
         ...
@@ -49,24 +57,6 @@ class Model(Protocol):
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; the scores are the same to the bit."""
-        ...
-
-
-@runtime_checkable
-class ArrayModel(Model, Protocol):
-    """A model with a path that needs no frame: encode once, score many times."""
-
-    @property
-    def signature(self) -> Signature:
-        """The columns it reads."""
-        ...
-
-    def encode(self, X: pl.DataFrame | Mapping[str, Any], rows: int | None = None) -> Matrix:
-        """The matrix of a frame or of named arrays, columns in the order of the signature."""
-        ...
-
-    def score_array(self, matrix: Array) -> Vector:
-        """One float64 a row of an encoded matrix."""
         ...
 
 
@@ -294,6 +284,11 @@ def class_of(kind: str) -> type[Model]:
         loaded: Callable[..., Any] = getattr(import_module(module), name)
         return loaded  # type: ignore[return-value]  # the table above names classes
     return found
+
+
+def build(kind: str, parameters: Mapping[str, Any]) -> Model:
+    """A model of that kind with these parameters, not fitted: `build(m.kind, m.parameters)` is like `m`."""
+    return class_of(kind)(**parameters)
 
 
 def load(folder: Path) -> Model:
