@@ -49,19 +49,20 @@ def test_outages_start_and_stop_and_cost_two_thirds(world: StreamingService) -> 
 
 def test_one_charge_and_many_draw_the_same_numbers(small: Small) -> None:
     one, many = small(), small()
-    first = one.extra_invoices(400, one.now, one.now + timedelta(days=20), np.random.default_rng(1))
-    many.extra_invoices(400, many.now, many.now + timedelta(days=20), np.random.default_rng(1))
+    first = one.extra_invoices(4_000, one.now, one.now + timedelta(days=20), np.random.default_rng(1))
+    many.extra_invoices(4_000, many.now, many.now + timedelta(days=20), np.random.default_rng(1))
     ids, at = first["invoice"].to_list(), first["at"].to_list()
-    route = [PROCESSORS[i % 4] for i in range(400)]
+    route = [PROCESSORS[i % 4] for i in range(4_000)]
     rng = np.random.default_rng(2)
     answers = [one.respond_charge(i, p, t, rng) for i, p, t in zip(ids, route, at)]
     frame = many.respond_charges(ids, route, at, np.random.default_rng(2))
     assert frame["approved"].to_list() == [a.approved for a in answers]
     assert frame["code"].to_list() == [a.code for a in answers]
     assert frame["fee_minor"].to_list() == [a.fee_minor for a in answers]
-    assert frame["known"].to_list() == [a.known for a in answers]
+    gaps = [abs(k - a.known) for k, a in zip(frame["known"].to_list(), answers)]
+    assert max(gaps) <= timedelta(microseconds=2)  # sums in another order
     declined = [i for i, a in zip(ids, answers) if not a.approved]
-    assert len(declined) > 20
+    assert len(declined) > 300
     rng = np.random.default_rng(3)
     again = [one.respond_retry(i, "3d birch", rng) for i in declined]
     later = [t + timedelta(days=3) for t, a in zip(at, answers) if not a.approved]

@@ -73,6 +73,20 @@ def test_best_routing_differs_by_country(world: StreamingService) -> None:
     assert world.best_value("route", n=N).minus(top).value > gain.value
 
 
+@pytest.mark.parametrize("decision", ["route", "retry"])
+def test_net_is_the_amount_less_the_fee_of_the_answer(world: StreamingService, decision: str) -> None:
+    contexts = world.contexts(decision, 300)
+    p, net = charge_worth(contexts, "approved"), charge_worth(contexts, "net")
+    amount = contexts.frame["amount_minor"].to_numpy()
+    for action, name in enumerate(contexts.ids.tolist()):
+        route = name.split(" ")[-1]
+        if route == "stop":
+            assert (net[:, action] == 0).all()
+            continue
+        success, failure = {"alder": (12, 3), "birch": (18, 5), "cedar": (26, 8), "dogwood": (40, 12)}[route]
+        assert net[:, action] == pytest.approx(p[:, action] * (amount - success) - (1 - p[:, action]) * failure)
+
+
 def test_route_is_exact_over_actions(world: StreamingService) -> None:
     mixed = world.true_value("route", np.array([1.0, 1.0, 2.0, 0.0]), n=N)
     parts = [world.true_value("route", np.eye(4)[i], n=N).value for i in range(3)]
