@@ -1,0 +1,358 @@
+"""Routes of the console: pages, their JSON twins, and the few acts an operator may do.
+
+`routes(studio)` gives what a server mounts, at the root or under a prefix. Every page is one GET of a page model, printed
+by a template or, at the same address with `.json` (or with `Accept: application/json`), as JSON. Acts are POSTs that
+carry a token and a confirmation; they answer with a redirect to the page that shows what was done, which htmx puts in
+place and a plain browser follows.
+"""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from matinee.console.errors import NotAllowedError, error_page
+from matinee.console.release_panel import wrong
+from matinee.console.render import render
+from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm, Source
+from matinee.exceptions import MatineeError
+
+if TYPE_CHECKING:
+    from matinee.studio import Studio
+
+log = logging.getLogger("matinee.console")
+STATIC = Path(__file__).with_name("static")
+COOKIE = "matinee_csrf"
+MAX_FORM = 64 * 1024
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Who(Protocol):
+    """Whom a request comes from, as the server's own authentication says."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls them."""
+        ...
+
+    @property
+    def role(self) -> str:
+        """"viewer" sees, "operator" acts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with a name and a role."""
+
+    name: str
+    role: Literal["viewer", "operator"]
+
+
+Authenticate = Callable[[Request], "Who | None | Awaitable[Who | None]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request, read: who asks, for what, with which fields."""
+
+    who: Who
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def allowed(self) -> bool:
+        """True for an operator."""
+        return self.who.role == "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer: a template and the model it prints."""
+
+    template: str
+    model: Any
+    current: str = ""
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """An answer: look there instead. The path is relative to where the console is mounted."""
+
+    path: str
+
+
+View = Callable[[Source, Ask], "Page | Go"]
+
+
+def routes(studio: Studio, *, authenticate: Authenticate | None = None) -> list[BaseRoute]:
+    """The console of a studio, as routes to mount.
+
+    Args:
+        studio: Whose pages these are.
+        authenticate: Says whom a request comes from, or None for nobody; it may be a coroutine. Viewers see, operators
+            act. Without it everybody who can reach the port is an operator, as on one's own machine.
+    """
+    from matinee.console.studio_source import StudioSource
+
+    return page_routes(StudioSource(studio), authenticate=authenticate)
+
+
+def page_routes(source: Source, *, authenticate: Authenticate | None = None) -> list[BaseRoute]:
+    """The same over anything that builds page models."""
+    pages: list[tuple[str, View]] = [
+        ("/", front),
+        ("/decisions/{name}", decision),
+        ("/lineage", lineage),
+        ("/quarantine", quarantine),
+        ("/members", members),
+        ("/members/{unit}", member),
+        ("/choices", choices),
+        ("/choices/{id}", choice),
+        ("/search", search),
+    ]
+    acts: list[tuple[str, View]] = [
+        ("/decisions/{name}/release", release),
+        ("/decisions/{name}/rollback", rollback),
+        ("/quarantine/retry", retry),
+        ("/quarantine/drop", drop),
+    ]
+    found: list[BaseRoute] = []
+    for path, view in pages:
+        # The twin comes first: "{name}" alone would swallow ".json".
+        found.append(Route(f"{path}.json", _endpoint(source, view, authenticate, twin=True), methods=["GET"]))
+        found.append(Route(path, _endpoint(source, view, authenticate), methods=["GET"]))
+    found += [Route(path, _endpoint(source, view, authenticate, act=True), methods=["POST"]) for path, view in acts]
+    found.append(Route("/favicon.ico", _favicon))
+    found.append(Mount("/static", app=StaticFiles(directory=STATIC), name="console-static"))
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- views
+
+
+def front(source: Source, ask: Ask) -> Page:
+    """How the studio is doing."""
+    return Page("front.html", source.front(), "/")
+
+
+def decision(source: Source, ask: Ask) -> Page:
+    """One decision."""
+    q = ask.query
+    query = DecisionQuery(q.get("ask", ""), ReleaseForm.read(q), q.get("to", ""), q.get("done", ""))
+    name = ask.path["name"]
+    page = source.decision(name, query, allowed=ask.allowed)
+    return Page("decision.html", page, f"/decisions/{name}", 422 if page.release.error else 200)
+
+
+def lineage(source: Source, ask: Ask) -> Page:
+    """What is made from what."""
+    return Page("lineage.html", source.lineage(ask.query.get("node", "")), "/lineage")
+
+
+def quarantine(source: Source, ask: Ask) -> Page:
+    """Rows that wait for a person."""
+    query = QuarantineQuery(*(ask.query.get(k, "") for k in ("ask", "batch", "done")))
+    return Page("quarantine.html", source.quarantine(query, allowed=ask.allowed), "/quarantine")
+
+
+def members(source: Source, ask: Ask) -> Page | Go:
+    """The form that finds a member; with an id it leads to the page."""
+    unit = ask.query.get("unit", "").strip()
+    if unit:
+        rest = {k: v for k, v in ask.query.items() if k != "unit" and v}
+        return Go(f"/members/{quote(unit, safe='')}" + (f"?{urlencode(rest)}" if rest else ""))
+    missing = "an id is missing, must be given: type one above" if "unit" in ask.query else None
+    return Page("members.html", source.members(ask.query.get("decision", ""), missing), "/members")
+
+
+def member(source: Source, ask: Ask) -> Page:
+    """One member: what would be decided now, and why."""
+    slot = ask.query.get("slot", "1")
+    page = source.member(
+        MemberQuery(
+            ask.path["unit"],
+            ask.query.get("decision", ""),
+            ask.query.get("at", ""),
+            int(slot) if slot.isdecimal() and len(slot) < 5 else 1,
+            {k[2:]: v for k, v in ask.query.items() if k.startswith("c.")},
+        )
+    )
+    return Page("member.html", page, "/members", 422 if page.error else 200)
+
+
+def choices(source: Source, ask: Ask) -> Page | Go:
+    """The ledger; with an id that exists it leads to that choice."""
+    query = LedgerQuery(*(ask.query.get(k, "").strip() for k in ("decision", "unit", "id", "before")))
+    page = source.ledger(query)
+    if query.id and not page.missing:
+        return Go(f"/choices/{quote(query.id, safe='')}")
+    return Page("choices.html", page, "/choices", 404 if page.missing else 200)
+
+
+def choice(source: Source, ask: Ask) -> Page:
+    """Everything that was logged with one choice."""
+    return Page("choice.html", source.choice(ask.path["id"]), "/choices")
+
+
+def search(source: Source, ask: Ask) -> Page:
+    """What is called that."""
+    return Page("search.html", source.search(ask.query.get("q", "").strip()[:200]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- acts
+
+
+def release(source: Source, ask: Ask) -> Go:
+    """Release a policy; unless it was confirmed, and the form is right, back to the question."""
+    name, form = ask.path["name"], ReleaseForm.read(ask.form)
+    if ask.form.get("confirm") != "yes" or wrong(form):
+        return Go(f"/decisions/{quote(name)}?{urlencode({'ask': 'release', **form.fields()})}#release")
+    return Go(f"/decisions/{quote(name)}?done={source.release(name, form, ask.who.name)}#release")
+
+
+def rollback(source: Source, ask: Ask) -> Go:
+    """Go back to an earlier release; unless it was confirmed, back to the question."""
+    name, to = ask.path["name"], ask.form.get("to", "")
+    if ask.form.get("confirm") != "yes" or not to.isdecimal():
+        return Go(f"/decisions/{quote(name)}?{urlencode({'ask': 'rollback', 'to': to})}#release")
+    return Go(f"/decisions/{quote(name)}?done={source.rollback(name, int(to), ask.who.name)}#release")
+
+
+def retry(source: Source, ask: Ask) -> Go:
+    """Try a quarantined batch again."""
+    return _batch_act(ask, "retry", lambda batch: "{}:{}".format(*source.retry(batch, ask.who.name)))
+
+
+def drop(source: Source, ask: Ask) -> Go:
+    """Let a quarantined batch go."""
+    return _batch_act(ask, "drop", lambda batch: str(source.drop(batch, ask.who.name)))
+
+
+def _batch_act(ask: Ask, kind: str, act: Callable[[str], str]) -> Go:
+    batch = ask.form.get("batch", "")
+    if ask.form.get("confirm") != "yes":
+        return Go(f"/quarantine?{urlencode({'ask': kind, 'batch': batch})}#batch-{quote(batch)}")
+    return Go(f"/quarantine?{urlencode({'done': f'{kind}:{act(batch)}'})}")
+
+
+# ------------------------------------------------------------------------------------------------------------- plumbing
+
+
+def _endpoint(
+    source: Source, view: View, authenticate: Authenticate | None, *, twin: bool = False, act: bool = False
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        as_json = twin or _prefers_json(request)
+        token = request.cookies.get(COOKIE) or secrets.token_urlsafe(24)
+        who: Who | None = Person("local", "operator")
+        try:
+            if authenticate is not None:
+                given = authenticate(request)
+                who = await given if inspect.isawaitable(given) else given
+            if who is None:
+                return _denied()
+            form = await _form(request) if act else {}
+            ask = Ask(who, request.path_params, dict(request.query_params), form)
+            if act:
+                _may_act(request, ask)
+            reply = await run_in_threadpool(view, source, ask)
+        except Exception as error:  # noqa: BLE001  # whatever fails behind a page, the reader gets a page that says so
+            reference = secrets.token_hex(4).upper()
+            page = error_page(error, reference)
+            if page.status >= 500:
+                log.exception("%s: %s %s", reference, request.method, request.url.path)
+            reply = Page("error.html", page, "", page.status)
+        return await run_in_threadpool(_print, source, request, reply, token, as_json, who)
+
+    return answer
+
+
+def _print(source: Source, request: Request, reply: Page | Go, token: str, as_json: bool, who: Who | None) -> Response:
+    base = request.scope.get("root_path", "").rstrip("/")
+    response: Response
+    if isinstance(reply, Go):
+        response = RedirectResponse(base + _twin_path(reply.path, as_json), status_code=303, headers=HEADERS)
+    elif as_json:
+        body = msgspec.json.format(msgspec.json.encode(reply.model, enc_hook=str), indent=2)
+        response = Response(body, reply.status, HEADERS, "application/json")
+    else:
+        shell = source.shell()
+        text = render(reply.template, reply.model, shell, request=request, base=base, csrf=token, current=reply.current)
+        response = Response(text, reply.status, HEADERS, "text/html")
+        if request.cookies.get(COOKIE) != token:
+            response.set_cookie(
+                COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https", path=base or "/"
+            )
+    return response
+
+
+def _twin_path(path: str, as_json: bool) -> str:
+    """A redirect of a twin leads to a twin."""
+    if not as_json:
+        return path
+    head, mark, query = path.partition("#")[0].partition("?")
+    return f"{head}.json{mark}{query}"
+
+
+def _prefers_json(request: Request) -> bool:
+    """True when the caller asks for JSON and not, alike or rather, for a page."""
+    wanted = [part.split(";")[0].strip() for part in request.headers.get("accept", "").split(",")]
+    return "application/json" in wanted and "text/html" not in wanted
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a plain form; forms of the console carry no files."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            raise MatineeError(f"form is longer than {MAX_FORM} bytes, must be one of this console's own")
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
+
+
+def _may_act(request: Request, ask: Ask) -> None:
+    """An operator, from a page of this very console: the cookie and the field agree, and the origin is our own."""
+    if not ask.allowed:
+        raise NotAllowedError("You may see this, not decide on it. Ask whoever operates this studio.")
+    cookie, given = request.cookies.get(COOKIE, ""), ask.form.get("csrf", "")
+    if not cookie or not hmac.compare_digest(cookie.encode(), given.encode()):
+        raise NotAllowedError("This form is not from a page of this console, or is too old. Open the page again.")
+    origin = request.headers.get("origin")
+    if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host", ""):
+        raise NotAllowedError("This form came from another site. Nothing was done.")
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise NotAllowedError("This form came from another site. Nothing was done.")
+
+
+def _denied() -> Response:
+    headers = {**HEADERS, "WWW-Authenticate": 'Basic realm="Matinee"'}
+    return Response("Who are you? This console asks for a name and a password.\n", 401, headers, "text/plain")
+
+
+async def _favicon(request: Request) -> Response:
+    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})

@@ -1,0 +1,340 @@
+"""Charts as Vega-Lite specifications: each function takes plain rows and returns a dict, so a test can read it.
+
+A specification names its colours by the styles `ours`, `base`, `band`, ... and leaves the colours themselves to
+`config("light")` or `config("dark")`: the page embeds it with the one that suits the reader's screen, a notebook with
+`{**spec, "config": config("light")}`. Ours is amber, baselines are grey, labels stand in the plot, no legend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from matinee.console.formats import decimals, fixed
+from matinee.console.pages import Point
+
+Spec = dict[str, Any]
+Scheme = Literal["light", "dark"]
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+_WIDE = "width > 420"  # where a chart has room for words beside its last point and its releases
+TAIL = 128  # pixels kept free at the right for the label of the last point, where the chart is wide enough
+
+_COLOURS: dict[str, tuple[str, str]] = {
+    "ink": ("#191712", "#F1EDE3"),
+    "ink-2": ("#57534A", "#B8B2A5"),
+    "ink-3": ("#6B665B", "#969084"),
+    "paper": ("#FBFAF6", "#12110E"),
+    "grid": ("#DCD8CD", "#2F2C26"),
+    "ours": ("#C47000", "#FFB01F"),
+    "ours-text": ("#855400", "#FFBE45"),
+    "amber": ("#F2A900", "#FFB01F"),
+    "wash": ("#F9EBCA", "#3A2C10"),
+    "base": ("#7B766A", "#8D877A"),
+    "gap": ("#E7E4DA", "#27251F"),
+    "stop": ("#B3261E", "#FF8172"),
+}
+
+
+def config(scheme: Scheme) -> Spec:
+    """The house style for light or dark paper."""
+    c = {name: pair[scheme == "dark"] for name, pair in _COLOURS.items()}
+    return {
+        "font": "Archivo",
+        "background": None,
+        "padding": 0,
+        "view": {"stroke": None},
+        "legend": {"disable": True},
+        "title": {
+            "anchor": "start", "fontSize": 15, "fontWeight": 650, "subtitleFontSize": 13, "offset": 12,
+            "color": c["ink"], "subtitleColor": c["ink-2"],
+        },
+        "axis": {
+            "title": None, "ticks": False, "domain": False, "labelFontSize": 11, "labelPadding": 8,
+            "labelColor": c["ink-3"], "gridColor": c["grid"], "aria": False,
+        },
+        "axisX": {"grid": False, "domain": True, "domainColor": c["ink"]},
+        "mark": {"aria": False, "tooltip": False},
+        "line": {"strokeWidth": 2.25, "strokeCap": "round", "strokeJoin": "round", "color": c["ours"]},
+        "area": {"color": c["wash"], "line": False},
+        "bar": {"color": c["base"]},
+        "point": {"filled": True, "size": 60},
+        "rule": {"color": c["ink"]},
+        "text": {"fontSize": 12, "color": c["ink-2"]},
+        "range": {"category": [c["ours"], c["base"]]},
+        # Vega-Lite takes a mark's colour from `color` of its style; a `fill` there would lose to the built-in blue.
+        "style": {
+            "ours": {"color": c["ours"], "strokeWidth": 2.25},
+            "ours-mark": {"color": c["ours"], "opacity": 1},
+            "ours-bar": {"color": c["amber"]},
+            "ours-text": {"color": c["ours-text"], "fontWeight": 650},
+            "base": {"color": c["base"], "strokeWidth": 1.5},
+            "base-mark": {"color": c["base"], "opacity": 1},
+            "base-bar": {"color": c["base"]},
+            "band": {"color": c["wash"], "opacity": 1},
+            "gap": {"color": c["gap"], "opacity": 1},
+            "zero": {"color": c["ink"], "strokeWidth": 1},
+            "stop": {"color": c["stop"], "strokeWidth": 1.5, "strokeDash": [4, 3]},
+            "milestone": {"color": c["ink"], "strokeWidth": 1, "strokeDash": [1, 3]},
+            "note": {"color": c["ink-2"], "fontSize": 12},
+        },
+    }  # fmt: skip
+
+
+def _base(title: str, subtitle: str, height: int, layers: list[Spec]) -> Spec:
+    return {
+        "$schema": SCHEMA,
+        "title": {"text": title, "subtitle": subtitle},
+        "description": title,
+        "width": "container",
+        "height": height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "layer": layers,
+    }
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def value_over_time(
+    points: Sequence[Point],
+    *,
+    title: str,
+    subtitle: str,
+    unit: str = "",
+    signed: bool = False,
+    marks: Sequence[tuple[datetime, str]] = (),
+    gaps: Sequence[tuple[datetime, datetime, str]] = (),
+    stop_at: tuple[float, str] | None = None,
+    baseline: Sequence[Point] = (),
+    zero: bool = True,
+    height: int = 320,
+) -> Spec:
+    """A value by day with its interval as a band, releases as dotted rules, gaps as grey blocks.
+
+    Args:
+        points: One a day; a point without a value breaks the line.
+        title: The sentence that says what is seen.
+        subtitle: What is measured, its unit, its interval.
+        unit: "%", or nothing when the subtitle says it.
+        signed: True for a difference: ticks carry their sign.
+        marks: Moments with a word, such as releases.
+        gaps: Stretches without data, each with what was done about it.
+        stop_at: The value at which the release stops by itself, with its words.
+        baseline: The same for the baseline, in grey.
+        zero: True to draw the zero line over the band.
+        height: Of the plot, in pixels.
+    """
+    rows = [
+        {"at": _stamp(p.at), "value": p.value, "low": p.low, "high": p.high, **({} if p.n is None else {"n": p.n})}
+        for p in points
+    ]
+    known = [p for p in points if p.value is not None]
+    x_scale = {"type": "utc", "range": [0, {"expr": f"width - ({_WIDE} ? {TAIL} : 0)"}]}
+    shape = "+,~r" if signed else ",~r"
+    suffix = f" + ' {unit}'" if unit else ""
+    x = {
+        "field": "at", "type": "temporal", "scale": x_scale,
+        "axis": {"format": "%-d %b", "tickCount": {"expr": _WIDE + " ? 6 : 3"}, "labelFlush": 24, "labelOverlap": True},
+    }  # fmt: skip
+    y: Spec = {
+        "type": "quantitative",
+        "scale": {"zero": zero, "nice": True},
+        "axis": {"tickCount": 5, "labelExpr": f"datum.value == 0 ? '0' : format(datum.value, '{shape}'){suffix}"},
+    }
+    data = {"values": rows}
+    layers: list[Spec] = []
+    if gaps:
+        blocks = [{"from": _stamp(a), "to": _stamp(b), "text": words} for a, b, words in gaps]
+        layers.append(
+            {
+                "name": "gaps",
+                "data": {"values": blocks},
+                "mark": {"type": "rect", "style": "gap"},
+                "encoding": {"x": {**x, "field": "from"}, "x2": {"field": "to"}},
+            }
+        )
+    layers.append(
+        {
+            "name": "interval",
+            "data": data,
+            "mark": {"type": "area", "style": "band", "line": False},
+            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+        }
+    )
+    if zero:
+        layers.append({"name": "zero", "data": {"values": [{}]}, "mark": {"type": "rule", "style": "zero"}, "encoding": {"y": {**y, "datum": 0}}})
+    if stop_at is not None:
+        layers += [
+            {
+                "name": "stop",
+                "data": {"values": [{}]},
+                "mark": {"type": "rule", "style": "stop"},
+                "encoding": {"y": {**y, "datum": stop_at[0]}},
+            },
+            {
+                "name": "stop words",
+                "data": {"values": [{}]},
+                "mark": {
+                    "type": "text", "style": "note", "align": "right", "dy": -7, "text": stop_at[1], "x": {"expr": "width"},
+                },
+                "encoding": {"y": {**y, "datum": stop_at[0]}},
+            },
+        ]  # fmt: skip
+    if baseline:
+        base_rows = [{"at": _stamp(p.at), "value": p.value} for p in baseline]
+        layers.append(
+            {
+                "name": "baseline",
+                "data": {"values": base_rows},
+                "mark": {"type": "line", "style": "base"},
+                "encoding": {"x": x, "y": {**y, "field": "value"}},
+            }
+        )
+    if marks:
+        words = [{"at": _stamp(at), "text": text} for at, text in marks]
+        layers += [
+            {
+                "name": "releases",
+                "data": {"values": words},
+                "mark": {"type": "rule", "style": "milestone"},
+                "encoding": {"x": x},
+            },
+            {
+                "name": "release words",
+                "data": {"values": words},
+                "mark": {"type": "text", "style": "note", "align": "left", "baseline": "top", "dx": 4, "y": 2, "opacity": {"expr": _WIDE + " ? 1 : 0"}},
+                "encoding": {"x": x, "text": {"field": "text"}},
+            },
+        ]
+    layers.append(
+        {
+            "name": "value",
+            "data": data,
+            "mark": {"type": "line", "style": "ours", "interpolate": "linear"},
+            "encoding": {"x": x, "y": {**y, "field": "value"}},
+        }
+    )
+    if known:
+        last = known[-1]
+        layers += [
+            {
+                "name": "last",
+                "data": {"values": [{"at": _stamp(last.at), "value": last.value}]},
+                "mark": {"type": "point", "style": "ours-mark", "size": 70, "filled": True},
+                "encoding": {"x": x, "y": {**y, "field": "value"}},
+            },
+            {
+                "name": "last words",
+                "data": {"values": [{"at": _stamp(last.at), "value": last.value, "text": _tail(last, unit, signed)}]},
+                "mark": {
+                    "type": "text", "style": "ours-text",
+                    "align": {"expr": _WIDE + " ? 'left' : 'right'"},
+                    "dx": {"expr": _WIDE + " ? 10 : 0"},
+                    "dy": {"expr": _WIDE + " ? 0 : -14"},
+                },
+                "encoding": {"x": x, "y": {**y, "field": "value"}, "text": {"field": "text"}},
+            },
+        ]  # fmt: skip
+    return _base(title, subtitle, height, layers)
+
+
+def _tail(point: Point, unit: str, signed: bool) -> str:
+    """`+1.2 % [0.4, 2.0]`: the label of the last point."""
+    places = decimals(point.low, point.high)
+    text = fixed(point.value or 0.0, places, signed=signed) + (f" {unit}" if unit else "")
+    if point.low is None or point.high is None:
+        return text
+    return f"{text} [{fixed(point.low, places)}, {fixed(point.high, places)}]"
+
+
+def chance_histogram(
+    bins: Sequence[Mapping[str, float]], *, title: str, subtitle: str, floor: float | None = None, height: int = 150
+) -> Spec:
+    """How probable the logged choices were: share of choices by their probability, on a log scale.
+
+    Args:
+        bins: `low` and `high` (probabilities) and `share` (of choices, 0 to 1) of each bar.
+        title: The sentence that says what is seen.
+        subtitle: What is measured.
+        floor: The smallest probability that was logged; drawn as a rule with its figure.
+        height: Of the plot, in pixels.
+    """
+    rows = [{"low": 100 * b["low"], "high": 100 * b["high"], "share": 100 * b["share"]} for b in bins]
+    least = min((r["low"] for r in rows), default=0.1)
+    x = {
+        "field": "low", "type": "quantitative", "scale": {"type": "log", "domain": [least, 100], "nice": False},
+        "axis": {
+            "values": [v for v in (0.0001, 0.001, 0.01, 0.1, 1, 10, 100) if v >= least * 0.999],
+            "labelExpr": "format(datum.value, '~r') + ' %'", "labelFlush": True, "labelOverlap": True,
+        },
+    }  # fmt: skip
+    y = {
+        "field": "share", "type": "quantitative", "scale": {"zero": True, "nice": True},
+        "axis": {"tickCount": 3, "labelExpr": "format(datum.value, '~r')"},
+    }  # fmt: skip
+    layers: list[Spec] = [
+        {
+            "name": "choices",
+            "data": {"values": rows},
+            "mark": {"type": "rect", "style": "base-bar", "xOffset": 1, "x2Offset": -1},
+            "encoding": {"x": x, "x2": {"field": "high"}, "y": y, "y2": {"datum": 0}},
+        }
+    ]
+    if floor is not None:
+        mark = {"values": [{"low": 100 * floor, "text": f"least {100 * floor:.2g} %"}]}
+        layers += [
+            {"name": "floor", "data": mark, "mark": {"type": "rule", "style": "milestone"}, "encoding": {"x": x}},
+            {
+                "name": "floor words",
+                "data": mark,
+                "mark": {"type": "text", "style": "note", "align": "left", "dx": 5, "y": 6},
+                "encoding": {"x": x, "text": {"field": "text"}},
+            },
+        ]
+    return _base(title, subtitle, height, layers)
+
+
+def lines_per_decision(rows: Sequence[tuple[str, int]], *, title: str, subtitle: str, height: int = 300) -> Spec:
+    """Lines written for each decision, in the order in which they went live; the last one in amber.
+
+    Args:
+        rows: Name of the decision and its lines of code.
+        title: The sentence that says what is seen.
+        subtitle: What is measured.
+        height: Of the plot, in pixels.
+    """
+    values = [{"decision": n, "lines": c, "last": i == len(rows) - 1} for i, (n, c) in enumerate(rows)]
+    x = {
+        "field": "decision", "type": "nominal", "sort": None, "scale": {"padding": 0.5},
+        "axis": {"labelAngle": -38, "labelOverlap": False},
+    }  # fmt: skip
+    y = {"field": "lines", "type": "quantitative", "scale": {"zero": True}, "axis": {"tickCount": 5}}
+
+    def stems(name: str, last: bool) -> list[Spec]:
+        kind = "ours" if last else "base"
+        chosen = [{"filter": f"datum.last == {str(last).lower()}"}]
+        return [
+            {
+                "name": f"{name} stems",
+                "transform": chosen,
+                "mark": {"type": "rule", "style": kind},
+                "encoding": {"x": x, "y": y, "y2": {"datum": 0}},
+            },
+            {
+                "name": f"{name} dots",
+                "transform": chosen,
+                "mark": {"type": "point", "style": f"{kind}-mark", "filled": True, "size": 50},
+                "encoding": {"x": x, "y": y},
+            },
+            {
+                "name": f"{name} figures",
+                "transform": chosen,
+                "mark": {"type": "text", "style": "ours-text" if last else "note", "dy": -12},
+                "encoding": {"x": x, "y": y, "text": {"field": "lines", "type": "quantitative", "format": ","}},
+            },
+        ]
+
+    spec = _base(title, subtitle, height, stems("earlier", False) + stems("last", True))
+    return {**spec, "data": {"values": values}}

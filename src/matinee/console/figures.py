@@ -1,0 +1,85 @@
+"""Charts for pages: a specification from `charts`, with the same data as a table beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+from matinee.console import charts
+from matinee.console.formats import count, day, decimals, fixed, percent
+from matinee.console.pages import Chart, Point
+
+
+def value_figure(
+    name: str,
+    points: Sequence[Point],
+    *,
+    title: str,
+    subtitle: str,
+    unit: str = "",
+    signed: bool = False,
+    marks: Sequence[tuple[datetime, str]] = (),
+    gaps: Sequence[tuple[datetime, datetime, str]] = (),
+    stop_at: tuple[float, str] | None = None,
+    baseline: Sequence[Point] = (),
+    zero: bool = True,
+    height: int = 320,
+    of: str = "Choices",
+) -> Chart:
+    """A value by day, with its interval."""
+    spec = charts.value_over_time(
+        points, title=title, subtitle=subtitle, unit=unit, signed=signed, marks=marks, gaps=gaps, stop_at=stop_at,
+        baseline=baseline, zero=zero, height=height,
+    )  # fmt: skip
+    rows = []
+    for p in points:
+        places = decimals(p.low, p.high)
+        tail = f" {unit}" if unit else ""
+        value = "no answer" if p.value is None else fixed(p.value, places, signed=signed) + tail
+        ends = [None if v is None else fixed(v, places, signed=signed) for v in (p.low, p.high)]
+        rows.append((day(p.at), count(p.n), value, "–" if None in ends else f"[{ends[0]}, {ends[1]}]"))
+    return Chart(name, spec, ("Day", of, "Value", "95 % interval"), tuple(rows), height)
+
+
+def chance_figure(name: str, propensities: Sequence[float], *, of: str) -> Chart | None:
+    """How probable what was logged was; None without any choice.
+
+    Args:
+        name: Id of the figure in the page.
+        propensities: Logged probabilities, in (0, 1].
+        of: What has the chance: "the title in slot 1".
+    """
+    known = [p for p in propensities if 0 < p <= 1]
+    if not known:
+        return None
+    least = min(known)
+    # Three bars a decade: wide enough to count, narrow enough to show a floor.
+    first = math.floor(3 * math.log10(least) + 1e-9)
+    first = min(first, -3)
+    edges = [10 ** (i / 3) for i in range(first, 1)]
+    counts = [0] * (len(edges) - 1)
+    for p in known:
+        counts[min(len(counts) - 1, max(0, math.floor(3 * math.log10(p) - first + 1e-9)))] += 1
+    bins = [
+        {"low": low, "high": high, "share": n / len(known)} for low, high, n in zip(edges, edges[1:], counts, strict=False)
+    ]
+    spec = charts.chance_histogram(
+        bins,
+        title=f"Nothing was chosen with a chance under {100 * least:.2g} %",
+        subtitle=f"Chance of {of}, share of {count(len(known))} choices in per cent",
+        floor=least,
+        height=180,
+    )
+    rows = tuple((f"{100 * b['low']:.3g} to {100 * b['high']:.3g} %", percent(b["share"])) for b in bins)
+    return Chart(name, spec, ("Chance", "Share of choices"), rows, 180)
+
+
+def lines_figure(name: str, rows: Sequence[tuple[str, int]]) -> Chart | None:
+    """Lines written for each decision, in the order in which they went live."""
+    if len(rows) < 2:
+        return None
+    first, last = rows[0], rows[-1]
+    title = f"{last[0]} took {last[1]} lines; the first, {first[0]}, took {first[1]}"
+    spec = charts.lines_per_decision(rows, title=title, subtitle="Lines written for each decision, in the order they were added")
+    return Chart(name, spec, ("Decision", "Lines"), tuple((n, count(c)) for n, c in rows), 300)
