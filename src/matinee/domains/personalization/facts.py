@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from matinee.facts import Entity, Fact, OneOf, Range
+import matinee as mt
 
 
-class Member(Entity, key="member", personal=("external",)):
+class Member(mt.Entity, key="member", personal=("external",)):
     """A member, or a profile of one where a household has several.
 
     `maturity` is the highest age mark that the member may be shown; null means that no limit was set.
@@ -17,13 +17,13 @@ class Member(Entity, key="member", personal=("external",)):
     member: int
     country: str | None = None  # ISO 3166-1 alpha-2
     language: str | None = None  # BCP 47, of the interface
-    maturity: Annotated[int | None, Range(ge=0, le=21)] = None
+    maturity: Annotated[int | None, mt.Range(ge=0, le=21)] = None
     kids: bool = False
-    birth_year: Annotated[int | None, Range(ge=1900, le=2100)] = None
+    birth_year: Annotated[int | None, mt.Range(ge=1900, le=2100)] = None
     external: str | None = None  # the id in the file it came from, where that was text
 
 
-class Title(Entity, key="title"):
+class Title(mt.Entity, key="title"):
     """A title of the catalogue: a film, or a series as a whole.
 
     `maturity` is the age from which it may be watched; null means that nobody has marked it.
@@ -31,45 +31,45 @@ class Title(Entity, key="title"):
 
     title: int
     name: str
-    kind: Annotated[str, OneOf(("film", "series"))] = "film"
-    year: Annotated[int | None, Range(ge=1870, le=2100)] = None
+    kind: Annotated[str, mt.OneOf(("film", "series"))] = "film"
+    year: Annotated[int | None, mt.Range(ge=1870, le=2100)] = None
     genres: list[str] | None = None
-    maturity: Annotated[int | None, Range(ge=0, le=21)] = None
+    maturity: Annotated[int | None, mt.Range(ge=0, le=21)] = None
     provider: str | None = None  # who licenses it to the service; the service itself for an original
-    runtime: Annotated[int | None, Range(gt=0)] = None  # minutes, of one episode for a series
+    runtime: Annotated[int | None, mt.Range(gt=0)] = None  # minutes, of one episode for a series
     language: str | None = None  # BCP 47, original
     external: str | None = None
 
 
-class Played(Fact, key="member"):
+class Played(mt.Fact, key="member"):
     """A member played a title: one row a session. `share` is the part of the title watched by its end."""
 
     member: int
     title: int
-    seconds: Annotated[float, Range(ge=0)]
+    seconds: Annotated[float, mt.Range(ge=0)]
     device: str | None = None
-    share: Annotated[float | None, Range(ge=0, le=1)] = None
+    share: Annotated[float | None, mt.Range(ge=0, le=1)] = None
 
 
-class Rated(Fact, key="member"):
+class Rated(mt.Fact, key="member"):
     """A member gave a title stars, half a star to five."""
 
     member: int
     title: int
-    stars: Annotated[float, Range(ge=0.5, le=5)]
+    stars: Annotated[float, mt.Range(ge=0.5, le=5)]
 
 
-class Shown(Fact, key="member"):
+class Shown(mt.Fact, key="member"):
     """A title was on the member's screen: an impression. `slot` counts from 0, over the page."""
 
     member: int
     title: int
-    slot: Annotated[int, Range(ge=0)]
+    slot: Annotated[int, mt.Range(ge=0)]
     shelf: str | None = None  # name of the row of the page it stood in
     device: str | None = None
 
 
-class Tagged(Fact, key="title"):
+class Tagged(mt.Fact, key="title"):
     """A member put a tag on a title."""
 
     title: int
@@ -77,7 +77,7 @@ class Tagged(Fact, key="title"):
     tag: str
 
 
-class Licence(Fact, key="title", scheduled=True):
+class Licence(mt.Fact, key="title", scheduled=True):
     """The service may show a title in a territory from `starts` until just before `ends` (null: open end)."""
 
     title: int
