@@ -162,7 +162,8 @@ def overlap(log: Logged | SlateLog, weights: Floats, reward: Floats, limits: Thr
         limits: Where `propensity_floor` is read.
     """
     mean = float(weights.mean())
-    unsupported = 0.0 if log.unsupported is None else float(np.mean(log.unsupported))
+    told = 0.0 if log.unsupported is None else float(np.mean(log.unsupported))
+    unsupported = told
     heaviest: tuple[str, ...] = ()
     if isinstance(log, Logged):
         logged = log.propensity if log.logging_propensity is None else log.logging_propensity
@@ -181,6 +182,7 @@ def overlap(log: Logged | SlateLog, weights: Floats, reward: Floats, limits: Thr
         unsupported=min(1.0, unsupported),
         events=events,
         open_rows=0 if log.closed is None else int(np.count_nonzero(~log.closed)),
+        known_unsupported=told,
         heaviest=heaviest,
     )
 

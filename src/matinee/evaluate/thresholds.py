@@ -73,6 +73,7 @@ class Overlap:
         unsupported: Share of the policy's mass on actions without support.
         events: Rows with weight whose reward differs from the commonest one.
         open_rows: Rows whose outcome window is not closed.
+        known_unsupported: The part of it that the log was told of, on actions with no propensity at all.
         heaviest: Actions that carry most of the sum of squared weights.
     """
 
@@ -84,6 +85,7 @@ class Overlap:
     unsupported: float
     events: int
     open_rows: int
+    known_unsupported: float = 0.0
     heaviest: tuple[str, ...] = ()
 
 
@@ -111,7 +113,7 @@ def refusals(overlap: Overlap, limits: Thresholds) -> tuple[Refusal, ...]:
         >>> never = Overlap(n=100, clusters=100, effective_n=0.0, mean_weight=0.0, mean_weight_se=0.0,
         ...                 unsupported=1.0, events=0, open_rows=0)
         >>> [refusal.kind for refusal in refusals(never, Thresholds())]
-        ['overlap', 'effective n', 'weights', 'events']
+        ['overlap', 'effective n']
     """
     found: list[Refusal] = []
     where = f" of {', '.join(overlap.heaviest)}" if overlap.heaviest else " of what the policy prefers"
@@ -145,7 +147,10 @@ def refusals(overlap: Overlap, limits: Thresholds) -> tuple[Refusal, ...]:
                 missing,
             )
         )
-    gap = abs(overlap.mean_weight - 1.0)
+    if overlap.effective_n == 0:
+        return tuple(found)  # nothing to weigh or to count: what follows would only repeat it
+    # What is known to be out of the log's reach lowers the mean weight by as much.
+    gap = abs(overlap.mean_weight - (1.0 - overlap.known_unsupported))
     if gap > limits.mean_weight_slack and gap > limits.mean_weight_errors * overlap.mean_weight_se:
         found.append(
             Refusal(

@@ -1,0 +1,53 @@
+"""Experiments: splits that never move a unit, sample ratio checks, power, readouts that may be read at any time."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from matinee.experiments.split import Split
+
+if TYPE_CHECKING:
+    from matinee.experiments.boundaries import Design
+    from matinee.experiments.power import Power, power, units_needed
+    from matinee.experiments.readout import Guardrail, Readout, Verdict, readout
+    from matinee.experiments.samples import Sample, cuped
+    from matinee.experiments.srm import RatioCheck, ratio_check
+
+# Serving needs only the split: what reads experiments brings NumPy and SciPy, and is loaded when it is used.
+_LATER = {
+    "Design": "boundaries",
+    "Guardrail": "readout",
+    "Power": "power",
+    "RatioCheck": "srm",
+    "Readout": "readout",
+    "Sample": "samples",
+    "Verdict": "readout",
+    "cuped": "samples",
+    "power": "power",
+    "ratio_check": "srm",
+    "readout": "readout",
+    "units_needed": "power",
+}
+
+__all__ = [
+    "Design",
+    "Guardrail",
+    "Power",
+    "RatioCheck",
+    "Readout",
+    "Sample",
+    "Split",
+    "Verdict",
+    "cuped",
+    "power",
+    "ratio_check",
+    "readout",
+    "units_needed",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
