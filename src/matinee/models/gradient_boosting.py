@@ -90,6 +90,11 @@ class LightGBM(MatrixLearner):
         self._forest: Forest | None = None
 
     @property
+    def scale(self) -> str:
+        """What a score is: "probability", "amount" or, for rankings, "order"."""
+        return {"binary": "probability", "lambdarank": "order"}.get(self.objective, "amount")
+
+    @property
     def ranks(self) -> bool:
         """Whether it orders the rows of a group, which `fit` must then be given."""
         return self.objective == "lambdarank"

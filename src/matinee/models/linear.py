@@ -164,6 +164,7 @@ class Linear(_Additive):
     """
 
     kind: ClassVar[str] = "linear"
+    scale: ClassVar[str] = "amount"
     _sigmoid: ClassVar[bool] = False
 
 
@@ -183,6 +184,7 @@ class Logistic(_Additive):
     """
 
     kind: ClassVar[str] = "logistic"
+    scale: ClassVar[str] = "probability"
     _sigmoid: ClassVar[bool] = True
 
     def _check(self, y: Vector) -> None:

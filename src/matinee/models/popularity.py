@@ -32,6 +32,7 @@ class Popularity(Learner):
     """
 
     kind: ClassVar[str] = "popularity"
+    scale: ClassVar[str] = "amount"
 
     column: str = "title"
     """The id whose popularity is counted: integers or text."""

@@ -134,7 +134,7 @@ class Learner(ABC):
         model._signature = saved.signature
         model._restore(saved)
         # Compile now rather than inside the first decision.
-        model.score_array(np.full((1, len(saved.signature.columns)), np.nan))
+        model.score_array(np.zeros((1, len(saved.signature.columns))))
         return model
 
     def __repr__(self) -> str:

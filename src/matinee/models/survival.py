@@ -51,6 +51,7 @@ class Survival(Learner):
     """
 
     kind: ClassVar[str] = "survival"
+    scale: ClassVar[str] = "probability"
 
     horizon: int = 12
     """Periods ahead that `score` looks."""
@@ -63,7 +64,8 @@ class Survival(Learner):
     longest: int = 120
     """Rows observed for longer are counted as censored after this many periods."""
     age: str | None = None
-    """Column with the age of the unit at the row's moment, in the unit of y; it must be known for every row."""
+    """Column with the age of the unit at the row's moment, in the unit of y. It must be known for every row that is
+    learnt from; a row to be scored whose age is unknown counts as of the mean age."""
     categories: tuple[str, ...] = ()
     """Integer columns whose values are names; text columns are categories anyway."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Survival(Learner):
         self.categories = tuple(self.categories)
         self._inner = self._learner()
         self._last_period = 0
+        self._mean_age = 0.0
 
     def _learner(self) -> Logistic | LightGBM:
         if self.hazard == "logistic":
@@ -134,6 +137,8 @@ class Survival(Learner):
             word = "no" if not target.any() else "every"
             raise BadInputError(f"{word} observed period ends with an event, must be some that do and some that do not")
         self._signature = signature
+        if self.age is not None:
+            self._mean_age = self._known_age(matrix, weights)
         self._last_period = int((self._start(matrix)[row] + elapsed).max())
         self._inner = self._learner()
         self._inner._signature = self._period_signature()
@@ -150,10 +155,21 @@ class Survival(Learner):
         if self.age is None:
             return np.zeros(len(matrix), np.int64)
         age = matrix[:, self.signature.names.index(self.age)]
+        age = np.maximum(np.where(np.isnan(age), self._mean_age, age), 0.0)
+        return np.floor(age / self.width).astype(np.int64)
+
+    def _known_age(self, matrix: Matrix, weight: Vector) -> float:
+        """The mean age of the training rows.
+
+        Raises:
+            BadInputError: If it is not known for one of them: its hazard would be learnt at the wrong age.
+        """
+        assert self.age is not None
+        age = matrix[:, self.signature.names.index(self.age)]
         bad = np.flatnonzero(~(age >= 0))
         if len(bad):
             raise BadInputError(f"{self.age} is {age[bad[0]]:g} in {len(bad)} rows, must be known and >= 0 in all")
-        return np.floor(age / self.width).astype(np.int64)
+        return float(weight @ age / weight.sum())
 
     def _person_periods(self, matrix: Matrix, row: Array, elapsed: Array) -> Matrix:
         """One row a unit and period: the covariates, the period, its logarithm."""
@@ -193,10 +209,10 @@ class Survival(Learner):
         return lives if self.predicts == "survival" else 1.0 - lives
 
     def _state(self) -> dict[str, Any]:
-        return {**self._inner._state(), "fitted": {"last_period": self._last_period}}
+        return {**self._inner._state(), "fitted": {"last_period": self._last_period, "mean_age": self._mean_age}}
 
     def _restore(self, saved: Saved) -> None:
-        self._last_period = int(saved.fitted["last_period"])
+        self._last_period, self._mean_age = int(saved.fitted["last_period"]), float(saved.fitted["mean_age"])
         self._inner = self._learner()
         self._inner._signature = self._period_signature()
         self._inner._restore(saved)
