@@ -21,6 +21,7 @@ Record = Choice | Outcome
 # What JSON gives back as it was given; everything else takes the slow, exact road through `_walk`.
 _PLAIN = frozenset({str, int, bool, float, NoneType})
 _IDS = frozenset({int, str})
+_KEYS = frozenset({str})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +46,22 @@ def encode(record: Record) -> bytes:
             type that JSON does not carry; the message names the place.
     """
     if type(record) is Choice:
-        at: Any = record.at
-        kinds = list(map(type, record.context.values())) if type(record.context) is dict else [object]
-        nulls = (
-            (record.fallback is None)
-            + (record.items_at is None)
-            + (record.cluster is None)
-            + (record.chosen_by is None)
-            + kinds.count(NoneType)
-        )
-        simple = type(record.unit) in _IDS and not record.advice
+        values = record.context
+        nulls = 4 - (record.fallback is not None) - (record.items_at is not None)
+        nulls -= (record.cluster is not None) + (record.chosen_by is not None)
+        simple = type(record.unit) in _IDS and not record.advice and _is_aware(record.at)
+        simple = simple and (record.items_at is None or _is_aware(record.items_at))
     elif type(record) is Outcome:
-        at = record.known
-        kinds = list(map(type, record.row.values())) if type(record.row) is dict else [object]
-        nulls = kinds.count(NoneType)
-        simple = type(record.at) is datetime and record.at.tzinfo is not None
+        values, nulls = record.row, 0
+        simple = _is_aware(record.at) and _is_aware(record.known)
     else:
         raise MatineeError(f"record == {record!r}, must be a Choice or an Outcome, not {type(record).__name__}")
-    simple = simple and type(at) is datetime and at.tzinfo is not None and _PLAIN.issuperset(kinds)
+    simple = simple and type(values) is dict
+    if simple:
+        kinds = set(map(type, values.values()))
+        simple = kinds <= _PLAIN and _KEYS.issuperset(map(type, values))
+        if NoneType in kinds:
+            nulls += [v is None for v in values.values()].count(True)
     try:
         payload = _ENCODER.encode(record)
     except (TypeError, UnicodeEncodeError, OverflowError, RecursionError) as error:
@@ -108,6 +107,10 @@ def payloads(data: bytes, path: Path) -> Iterator[tuple[int, bytes | BadLine]]:
         offset += len(line) + 1
     if rest:
         yield offset, BadLine(path, offset, rest, "the line has no end")
+
+
+def _is_aware(at: object) -> bool:
+    return type(at) is datetime and at.tzinfo is not None
 
 
 def _name(record: Record) -> str:

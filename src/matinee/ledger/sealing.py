@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from matinee.choices import Outcome
-from matinee.exceptions import TableBusyError, UnknownNameError
+from matinee.exceptions import UnknownNameError
 from matinee.facts import SYSTEM
 from matinee.ledger import answers
 from matinee.ledger.answers import Occurrence, Sound
@@ -23,6 +21,7 @@ from matinee.ledger.columns import LoggedChoice, choices_table, decode_logged, o
 from matinee.ledger.lines import BadLine, payloads
 from matinee.ledger.sink import SealSink
 from matinee.ledger.streams import Segment, cut_tail, files, own, segments, streams, sync_folder
+from matinee.locks import exclusive
 from matinee.results import Table
 from matinee.times import utc_now
 
@@ -91,7 +90,8 @@ def seal(
     folder = Path(folder)
     report = _Tally()
     writing = []
-    with _alone(folder), ExitStack() as held:
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / ".sealer.lock", "the sealing of the log", timeout=0), ExitStack() as held:
         closed: list[Segment] = []
         for stream in streams(folder):
             owned = own(folder, stream)
@@ -116,21 +116,6 @@ class _Tally:
     written: Counter[str] = field(default_factory=Counter)
     copies: int = 0
     quarantined: int = 0
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One sealer a folder, whatever else goes wrong with leases: the lock goes with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / ".sealer", os.O_RDWR | os.O_CREAT, 0o640)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TableBusyError(f"log == {str(folder)!r} is being sealed by another process, must be free") from None
-        yield
-    finally:
-        os.close(fd)
 
 
 def _closed_by_living(folder: Path, stream: str) -> list[Segment]:

@@ -25,6 +25,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -61,16 +62,14 @@ class Torn:
 class Owned:
     """The lock on a stream. Held by its writer while it lives, and by the sealer while it empties a dead one."""
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self.path = path
         self.stream = path.name
-        self._fd = fd
+        self._file = file
 
     def release(self) -> None:
         """Let go; also what the kernel does when the process dies."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
 
 def streams(folder: Path | str) -> list[str]:
@@ -103,16 +102,16 @@ def last_number(folder: Path | str, stream: str) -> int:
 def own(folder: Path | str, stream: str) -> Owned | None:
     """The lock on a stream, or None while a living process holds it."""
     path = Path(folder) / stream
-    fd = os.open(path / "owner", os.O_RDWR | os.O_CREAT, 0o640)
+    file = FileIO(path / "owner", "a")
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
+        file.close()
         return None
     except OSError as error:
-        os.close(fd)
+        file.close()
         raise StorageError(f"{path} cannot be locked ({error.strerror}): the log must lie on a local disk") from error
-    return Owned(path, fd)
+    return Owned(path, file)
 
 
 def is_live(folder: Path | str, stream: str) -> bool:

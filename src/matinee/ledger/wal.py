@@ -115,6 +115,11 @@ class Ledger:
         """The stream this process writes, such as `web-3f9a2c11`."""
         return self._owned.stream
 
+    @property
+    def segment(self) -> int:
+        """Number of the segment that holds the latest record; a seal mark at or above it covers all so far."""
+        return self._number
+
     def append(self, record: Record) -> None:
         """Log one record; returns when it is acknowledged (see the class). With `"disk"` this blocks for a sync.
 
