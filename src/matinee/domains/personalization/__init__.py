@@ -1,5 +1,26 @@
 """Personalization: which titles to show this member.
 
-`facts` what is known; `loaders` files to facts; `recommenders` candidates from histories; `home` the decision.
-(The lead writes loaders, recommenders and home.)
+`facts` what is known; `loaders` files to facts; `features` a member's taste and a title's standing; `recommenders`
+candidates from histories; `home` the decision and its recipe; `backtest` evidence from history.
 """
+
+from __future__ import annotations
+
+import matinee as mt
+from matinee.domains.personalization.backtest import backtest
+from matinee.domains.personalization.facts import FACTS
+from matinee.domains.personalization.features import FEATURES
+from matinee.domains.personalization.home import home, names, train
+from matinee.domains.personalization.loaders import IMPORTERS
+
+domain = mt.Domain(
+    name="personalization",
+    title="Personalization",
+    facts=FACTS,
+    features=FEATURES,
+    decisions=[home],
+    importers=IMPORTERS,
+    recipes={"home": train},
+    backtests={"home": backtest},
+    names={"title": names},
+)

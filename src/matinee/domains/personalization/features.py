@@ -1,0 +1,50 @@
+"""Features of personalization: a member's taste, a title's standing.
+
+A rating is read as a sign that the title was seen: data sets that only have ratings work as those that have plays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matinee as mt
+from matinee.domains.personalization.facts import Member, Played, Rated, Shown
+
+HISTORY = 100  # titles
+
+
+taste = mt.Features(
+    "member",
+    name="taste",
+    hours_7d=mt.sum(Played.seconds, "7d") / 3600,
+    plays_28d=mt.count(Played, "28d"),
+    ratings_28d=mt.count(Rated, "28d"),
+    quiet_days=mt.recency(Played) / 86_400,
+    shown_7d=mt.count(Shown, "7d"),
+    rated_recently=mt.history(Rated.title, HISTORY),
+    played_recently=mt.history(Played.title, HISTORY),
+)
+
+profile = mt.Features(
+    "member", name="profile", maturity_limit=mt.state(Member.maturity), kids=mt.state(Member.kids), home=mt.state(Member.country)
+)
+
+standing = mt.Features(
+    "title",
+    name="standing",
+    plays_1d=mt.count(Played, "1d"),
+    plays_7d=mt.count(Played, "7d"),
+    plays_28d=mt.count(Played, "28d"),
+    hours_28d=mt.sum(Played.seconds, "28d") / 3600,
+    shown_7d=mt.count(Shown, "7d"),
+    ratings_90d=mt.count(Rated, "90d"),
+    stars=mt.mean(Rated.stars),
+)
+
+def recent(features: Mapping[str, Any]) -> list[int]:
+    """The titles of a member's history, oldest first: ratings, then plays, since a play is what was done most lately."""
+    return [*(features.get("rated_recently") or []), *(features.get("played_recently") or [])][-HISTORY:]
+
+
+FEATURES = [taste, profile, standing]

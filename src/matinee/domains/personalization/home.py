@@ -1,0 +1,227 @@
+"""The home page: candidates from three recommenders, a ranker, guards, exploration; how it is trained and back-tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import matinee as mt
+from matinee.domains.personalization.facts import Licence, Played, Rated, Shown, Title
+from matinee.domains.personalization.features import profile, standing, taste
+from matinee.domains.personalization.recommenders import Following, Histories, Popular, Recommender, Together
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Progress = Callable[..., None]
+QUALIFIED = 1200  # seconds: a play of twenty minutes or more was meant
+PERIOD = 0.9  # share of the events, in time, that the recommenders of the ranker's own training may see
+MOST_LABELS = 3000
+SAMPLED = 40  # candidates not chosen, beside each chosen one
+
+
+class Profiled(mt.maturity):
+    """The maturity guard, with the member's own limit."""
+
+    @property
+    def needs(self) -> Sequence[mt.Features]:
+        """The member's profile."""
+        return [profile]
+
+
+home = mt.Decision(
+    "home",
+    title="Home page ranking",
+    unit="member",
+    among="title",
+    slots=10,
+    reward=mt.did(Played, within="48h", where=Played.seconds >= QUALIFIED),
+    reward_unit="qualified plays",
+    guards=[
+        mt.licensed(Licence, territory="territory"),
+        Profiled(),
+        mt.cap(6, Shown.title, "7d"),
+        mt.at_most(3, per="provider"),
+    ],
+    consent="personalization",
+    description="Titles for a member's home page, best first",
+)
+
+
+def events(source: Any, until: datetime | None = None) -> pl.DataFrame:
+    """Plays and ratings as `member`, `title`, `at`, of members who allow it, in order of appending."""
+    import polars as pl
+
+    columns = ["member", "title", "at", "known", "seq"]
+    parts = [source.scan(Rated, columns), source.scan(Played, columns)]
+    rows = pl.concat(parts)
+    if until is not None:
+        rows = rows.filter((pl.col("at") < until) & (pl.col("known") < until))
+    agreed = consenting(source)
+    return rows.filter(pl.col("member").is_in(agreed.implode())).sort("at", "seq").select("member", "title", "at").collect()
+
+
+def consenting(source: Any) -> pl.Series:
+    """Members whose newest word on personalization is yes."""
+    import polars as pl
+
+    said = source.scan(mt.Consent).filter(pl.col("purpose") == home.consent).sort("at", "known", "seq").collect()
+    newest = said.group_by("person", maintain_order=True).last()
+    return newest.filter(pl.col("granted"))["person"].cast(pl.Int64, strict=False).drop_nulls()
+
+
+def recommenders() -> dict[str, Recommender]:
+    """The candidate sources, not yet fitted."""
+    return {
+        "popular": Popular(),
+        "fresh": Popular(half_life=14.0),
+        "following": Following(),
+        "together": Together(),
+    }
+
+
+def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
+    """Fit the recommenders and the ranker; returns the policies, the baseline first.
+
+    The ranker learns on the last tenth of time from recommenders that have not seen it; for serving the recommenders are
+    fitted again on everything.
+    """
+    from matinee.training import Pinned
+
+    source = Pinned(studio.facts)
+    every = events(source)
+    cut = _quantile(every, PERIOD)
+    before = Histories.of(every.filter(_at() < cut))
+    parts: dict[str, Recommender] = {}
+    for name, one in recommenders().items():
+        step(1, f"fitting {name}")
+        parts[name] = one.fit(before)
+        parts[name].name = f"home-{name}@0"
+    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"])
+    step(1, "training the ranker")
+    ranker = studio.train(
+        home,
+        mt.LightGBM(objective="binary", trees=80, leaves=15, min_leaf=40),
+        on=[taste, standing, *parts.values()],
+        labels=labels,
+        clock=True,
+        dry=True,
+    )
+    everything = Histories.of(every)
+    for name, one in recommenders().items():
+        step(1, f"fitting {name} on everything")
+        kept = one.fit(everything)
+        studio.keep(f"home-{name}", kept, facts=[Rated, Played], record={"learner": one.kind, "events": len(every), "decision": "home"})
+        parts[name] = kept
+    ranker.parts = {f"home-{n}" if f"home-{n}" in ranker.parts else n: p for n, p in parts.items()}
+    record = {"learner": "gradient-boosting", "labels": f"plays after {cut:%Y-%m-%d}, beside {SAMPLED} not played", "decision": "home"}
+    uses = [f"model://{p.name}" for p in parts.values()]
+    uses += [f"features://{f.name}@{f.hash[:10]}" for f in (taste, standing)]
+    studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
+    spread = _spread(ranker)
+    baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.5): 0.8, mt.Uniform(): 0.2})
+    challenger = mt.Softmax(ranker, temperature=spread, floor=0.05)
+    taste_only = mt.Softmax(parts["together"], temperature=0.1, floor=0.1)
+    return [
+        studio.save_policy(home, baseline, note="popularity, explored: the baseline"),
+        studio.save_policy(home, taste_only, note="what the same members play"),
+        studio.save_policy(home, challenger, note="the ranker over all candidates"),
+    ]
+
+
+def _spread(ranker: Any) -> float:
+    """A temperature for the ranker's scores, which are probabilities: about a tenth of a usual score."""
+    return 0.02 if ranker is not None else 1.0
+
+
+class Labels:
+    """What the ranker learns from: after `cut`, the title played next beside candidates that were not.
+
+    At most one moment a member and day, so that nobody's marathon outweighs the others.
+    """
+
+    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender]) -> None:
+        self.before, self.cut, self.proposing = before, cut, proposing
+
+    def __call__(self, source: Any) -> pl.DataFrame:
+        """Rows `unit`, `at`, `action`, `y`, `group`."""
+        import polars as pl
+
+        rng = np.random.default_rng(0)
+        after = events(source).filter(_at() >= self.cut)
+        known = after.filter(pl.col("title").is_in(pl.Series(self.before.titles).implode()))
+        firsts = known.group_by("member", pl.col("at").dt.date().alias("day"), maintain_order=True).first().sort("at", "member")
+        if len(firsts) > MOST_LABELS:
+            firsts = firsts.sample(MOST_LABELS, seed=0).sort("at", "member")
+        popularity = np.bincount(self.before.items, minlength=len(self.before.titles)).astype(np.float64) + 1
+        chance = popularity**0.5 / (popularity**0.5).sum()
+        histories = _prefixes(self.before)
+        rows: dict[str, list[Any]] = {"unit": [], "at": [], "action": [], "y": [], "group": []}
+        for g, (member, at, title) in enumerate(firsts.select("member", "at", "title").iter_rows()):
+            seen = histories.get(member, [])
+            pool: set[int] = set(rng.choice(self.before.titles, SAMPLED // 2, replace=False, p=chance).tolist())
+            for one in self.proposing:
+                best = np.argsort(-one.scores(seen))[:60]
+                pool |= set(rng.choice(one.titles[best], SAMPLED // 4, replace=False).tolist())
+            others = sorted(pool - set(seen) - {title})
+            for action, y in [(title, 1.0), *((o, 0.0) for o in others)]:
+                rows["unit"].append(str(member))
+                # A moment before the play: nothing of it may be in the features.
+                rows["at"].append(at)
+                rows["action"].append(action)
+                rows["y"].append(y)
+                rows["group"].append(g)
+        frame = pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")})
+        return frame.with_columns(pl.col("at") - pl.duration(microseconds=1), pl.col("unit").cast(pl.Int64))
+
+
+def _prefixes(histories: Histories) -> dict[int, list[int]]:
+    titles, items, offsets = histories.titles, histories.items, histories.offsets
+    return {
+        int(m): titles[items[offsets[i] : offsets[i + 1]]].tolist()[-100:] for i, m in enumerate(histories.members.tolist())
+    }
+
+
+def _quantile(rows: pl.DataFrame, share: float) -> datetime:
+    import polars as pl
+
+    cut = rows.select(pl.col("at").quantile(share, "nearest")).item()
+    assert isinstance(cut, datetime)
+    return cut
+
+
+def _at() -> pl.Expr:
+    import polars as pl
+
+    return pl.col("at")
+
+
+def reason(studio: mt.Studio, features: dict[str, Any], title: int, parts: dict[str, Recommender]) -> str:
+    """Why a title is shown, in words a member understands: from the part that truly put it there."""
+    from matinee.domains.personalization.features import recent
+
+    seen = recent(features)
+    for name in ("following", "together"):
+        part = parts.get(name)
+        if part is None or not seen:
+            continue
+        at, known = part._positions(np.array([title]))
+        if not known[0]:
+            continue
+        back = part._known(seen)
+        pull = part.weights[back, at[0]]  # type: ignore[attr-defined]
+        if len(pull) and float(pull.max()) > 0:
+            because = int(part.titles[back[int(pull.argmax())]])
+            return f"because you watched {names(studio, [because]).get(because, because)}"
+    return "popular with members now"
+
+
+def names(studio: mt.Studio, ids: Sequence[int]) -> dict[int, str]:
+    """Names of titles."""
+    import polars as pl
+
+    rows = studio.as_of(Title).filter(pl.col("title").is_in(list(ids)))
+    return dict(zip(rows["title"].to_list(), rows["name"].to_list(), strict=True))
