@@ -282,7 +282,7 @@ class _Failing(MemorySink):
 
     def __getattribute__(self, name: str) -> Any:
         plain = super().__getattribute__(name)
-        if name not in ("marks", "write", "counted", "schema", "present", "reserve"):
+        if name not in ("marks", "write", "counted", "schema", "present"):
             return plain
 
         def call(*given: Any) -> Any:

@@ -51,7 +51,7 @@ def outcome(**given: Any) -> Outcome:
 
 
 class MemorySink:
-    """Tables as lists of dicts. `write` is atomic; `fail_at` makes the nth call of any kind raise, before or after."""
+    """Tables as lists of dicts; `write` is atomic."""
 
     def __init__(self) -> None:
         self.tables: dict[str, list[dict[str, Any]]] = {}
@@ -66,7 +66,8 @@ class MemorySink:
         rows = data.to_pylist() if isinstance(data, pa.Table) else data.to_dicts()
         for stream, number in marks.items():
             assert number > self.sealed.get(table, {}).get(stream, 0), "a mark must not go back"
-        self.tables.setdefault(table, []).extend(rows)
+        assert all("seq" not in row for row in rows)
+        self.tables.setdefault(table, []).extend({**row, "seq": next(self._seq)} for row in rows)
         self.sealed.setdefault(table, {}).update(marks)
         self.commits.append((table, len(rows)))
 
@@ -82,12 +83,6 @@ class MemorySink:
     def present(self, schema: Schema, rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
         have = [{c: r[c] for c in columns} for r in self.tables.get(schema.name, [])]
         return pl.DataFrame(have, schema={c: rows.schema[c] for c in columns}).unique()
-
-    def reserve(self, rows: int) -> int:
-        first = next(self._seq)
-        for _ in range(rows - 1):
-            next(self._seq)
-        return first
 
     def ids(self, table: str) -> list[str]:
         """Ids in the order they were written: of choices and outcomes, or of the outcomes in a fact's table."""

@@ -26,7 +26,7 @@ CHOICES_SCHEMA = pa.schema(
         pa.field("unit_type", _TEXT, nullable=False),  # "int" or "str"
         pa.field("at", _STAMP, nullable=False),
         pa.field("known", _STAMP, nullable=False),
-        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("seq", pa.int64(), nullable=False),  # given by the table
         pa.field("policy", _TEXT, nullable=False),
         pa.field("arm", _TEXT, nullable=False),
         pa.field("mode", _TEXT, nullable=False),
@@ -147,8 +147,8 @@ def text_as_ids(texts: Sequence[str], id_type: str) -> list[Id]:
     return list(texts) if id_type == "str" else [_ID.decode(t) for t in texts]
 
 
-def choices_table(rows: Sequence[LoggedChoice], sources: Sequence[str], first_seq: int) -> pa.Table:
-    """Rows of the table `choices`, in order; `seq` counts up from `first_seq`."""
+def choices_table(rows: Sequence[LoggedChoice], sources: Sequence[str]) -> pa.Table:
+    """Rows of the table `choices`, in order, but for `seq`, which the table gives."""
     at = pa.array([r.at for r in rows], _STAMP)
     id_type, candidates, action = _id_columns(rows)
     propensities = pa.array(list(chain.from_iterable(r.propensities for r in rows)), pa.float64())
@@ -159,7 +159,6 @@ def choices_table(rows: Sequence[LoggedChoice], sources: Sequence[str], first_se
         "unit_type": ["int" if type(r.unit) is int else "str" for r in rows],
         "at": at,
         "known": at,
-        "seq": np.arange(first_seq, first_seq + len(rows), dtype=np.int64),
         "policy": [r.policy for r in rows],
         "arm": [r.arm for r in rows],
         "mode": [r.mode for r in rows],
@@ -181,8 +180,8 @@ def choices_table(rows: Sequence[LoggedChoice], sources: Sequence[str], first_se
     return _table(columns, CHOICES_SCHEMA)
 
 
-def outcomes_table(rows: Sequence[Outcome], units: Sequence[Any], sources: Sequence[str], first_seq: int) -> pa.Table:
-    """Rows of the table `outcomes`: the identity of each outcome that counted."""
+def outcomes_table(rows: Sequence[Outcome], units: Sequence[Any], sources: Sequence[str]) -> pa.Table:
+    """Rows of the table `outcomes`: the identity of each outcome that counted; `seq` is given by the table."""
     columns = {
         "id": [r.id for r in rows],
         "choice": [r.choice for r in rows],
@@ -190,7 +189,6 @@ def outcomes_table(rows: Sequence[Outcome], units: Sequence[Any], sources: Seque
         "unit": [str(u) for u in units],
         "at": [r.at for r in rows],
         "known": [r.known for r in rows],
-        "seq": np.arange(first_seq, first_seq + len(rows), dtype=np.int64),
         "id_hash": [id_hash(r.id) for r in rows],
         "source": list(sources),
     }
@@ -257,11 +255,12 @@ def _json_column(raws: Sequence[msgspec.Raw]) -> pa.Array:
 
 
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    given = pa.schema([schema.field(name) for name in columns])
     arrays = [
         column if isinstance(column, pa.Array) else pa.array(column, field.type)
-        for field, column in zip(schema, columns.values(), strict=True)
+        for field, column in zip(given, columns.values(), strict=True)
     ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    return pa.Table.from_arrays(arrays, schema=given)
 
 
 def _lists(flat: pa.Array, lengths: Sequence[int]) -> pa.Array:

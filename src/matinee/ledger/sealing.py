@@ -8,13 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from matinee.choices import Outcome
 from matinee.exceptions import UnknownNameError
-from matinee.facts import SYSTEM
 from matinee.ledger import answers
 from matinee.ledger.answers import Occurrence, Sound
 from matinee.ledger.columns import LoggedChoice, choices_table, decode_logged, outcomes_table
@@ -24,9 +23,6 @@ from matinee.ledger.streams import Segment, cut_tail, files, own, segments, stre
 from matinee.locks import exclusive
 from matinee.results import Table
 from matinee.times import utc_now
-
-if TYPE_CHECKING:
-    import polars as pl
 
 # (fact or table, row, reason, place in the log); what it is given must be safe when it returns.
 Hold = Callable[[str, dict[str, Any], str, str], None]
@@ -159,7 +155,7 @@ def _seal_batch(
     choices, occurrences = _read(batch, sink, quarantine, report)
     if choices:
         rows, sources = [c for c, _ in choices], [source for _, source in choices]
-        _write(sink, "choices", choices_table(rows, sources, sink.reserve(len(rows))), upto, report)
+        _write(sink, "choices", choices_table(rows, sources), upto, report)
     if occurrences:
         _seal_outcomes(occurrences, sink, quarantine, upto, now, report)
     for stream, number in upto.items():
@@ -225,7 +221,7 @@ def _seal_outcomes(
     _write_identities(sounds, wins, settled, sink, upto, report)
     for sound in lacking:
         if sound.occurrences:
-            _write(sink, sound.schema.name, _numbered(sound, sink), upto, report)
+            _write(sink, sound.schema.name, sound.frame, upto, report)
 
 
 def _sound(
@@ -267,16 +263,7 @@ def _write_identities(
         return
     new.sort(key=lambda pair: pair[0].order)
     rows, sources = [one.outcome for one, _ in new], [one.source for one, _ in new]
-    table = outcomes_table(rows, [unit for _, unit in new], sources, sink.reserve(len(rows)))
-    _write(sink, "outcomes", table, upto, report)
-
-
-def _numbered(sound: Sound, sink: SealSink) -> pl.DataFrame:
-    import polars as pl
-
-    first = sink.reserve(len(sound.frame))
-    seq = pl.int_range(first, first + len(sound.frame), dtype=pl.Int64).alias("seq")
-    return sound.frame.with_columns(seq).select([*sound.schema.columns, *SYSTEM])
+    _write(sink, "outcomes", outcomes_table(rows, [unit for _, unit in new], sources), upto, report)
 
 
 def _write(sink: SealSink, table: str, data: Any, upto: Mapping[str, int], report: _Tally) -> None:

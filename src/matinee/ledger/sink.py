@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +30,7 @@ class SealSink(Protocol):
         """Stream -> the last segment whose rows this table has. Empty for a table that does not exist yet."""
 
     def write(self, table: str, data: pa.Table | pl.DataFrame, marks: Mapping[str, int]) -> None:
-        """Append rows and set the marks of these streams, all of it or nothing."""
+        """Append rows and set the marks of these streams, all of it or nothing; `seq` follows the rows' order."""
 
     def counted(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Of these outcome ids, those that `outcomes` has, with the `source` of the occurrence that counted."""
@@ -42,9 +41,6 @@ class SealSink(Protocol):
     def present(self, schema: Schema, rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
         """Of the values of these columns in `rows`, those that the fact's table has already."""
 
-    def reserve(self, rows: int) -> int:
-        """The first of as many consecutive numbers, for the column `seq`."""
-
 
 class TableSink:
     """Seals into the studio's tables; makes `choices` and `outcomes` when they are first needed.
@@ -52,15 +48,15 @@ class TableSink:
     Args:
         tables: The tables.
         facts: Gives the schema of a fact by name, or raises `UnknownNameError`.
-        reserve: Hands out consecutive numbers for `seq`. A studio gives the counter that its own appends use, so that
-            appended and sealed rows share one order; without it the clock is used.
+        reserve: Takes as many consecutive numbers for `seq` and returns the first. For a studio that numbers what it
+            appends itself, so that appended and sealed rows share one order; without it the tables number the rows.
     """
 
     def __init__(
         self, tables: Tables, facts: Callable[[str], Schema], *, reserve: Callable[[int], int] | None = None
     ) -> None:
         self._tables, self._facts = tables, facts
-        self._reserve = reserve or (lambda rows: time.time_ns())
+        self._reserve = reserve
         self._made: set[str] = set()
 
     def marks(self, table: str) -> Mapping[str, int]:
@@ -75,6 +71,8 @@ class TableSink:
         if table not in self._made:
             self._make(table)
             self._made.add(table)
+        if self._reserve is not None:
+            data = _numbered(data, self._reserve(len(data)))
         self._tables.append(table, data, mark={MARK + stream: str(number) for stream, number in marks.items()})
 
     def counted(self, ids: Sequence[str]) -> Mapping[str, str]:
@@ -106,10 +104,6 @@ class TableSink:
         ).unique().collect()
         return found
 
-    def reserve(self, rows: int) -> int:
-        """The first of as many consecutive numbers."""
-        return self._reserve(rows)
-
     def _make(self, table: str) -> None:
         if table == "choices":
             self._tables.create(table, CHOICES_SCHEMA, key="unit", personal=CHOICES_PERSONAL)
@@ -118,3 +112,10 @@ class TableSink:
         elif not self._tables.exists(table):
             schema = self._facts(table)
             self._tables.create(table, schema.arrow(), key=schema.key, personal=schema.personal)
+
+
+def _numbered(data: pa.Table | pl.DataFrame, first: int) -> pl.DataFrame:
+    import polars as pl
+
+    frame = pl.DataFrame(data)
+    return frame.with_columns(pl.int_range(first, first + len(frame), dtype=pl.Int64).alias("seq"))
