@@ -52,12 +52,11 @@ def measure_expression(measure: Measure, stream: Stream) -> pl.Expr:
         number = pl.lit(1, pl.Int64)
     else:
         number, is_float = measure.column.polars(), kind_of(measure.column) == "float"
-        number = number.cast(pl.Float64 if is_float else pl.Int64)
-        holds = number.is_finite() if is_float else number.is_not_null()
-        if measure.counting:
+        holds = number.cast(pl.Float64).is_finite() if is_float else number.is_not_null()
+        if measure.counting:  # of any column, text too
             number = holds.fill_null(False).cast(pl.Int64)
         else:
-            number = pl.when(holds).then(number).otherwise(0)
+            number = pl.when(holds).then(number.cast(pl.Float64 if is_float else pl.Int64)).otherwise(0)
     return number if sign is None else number * sign.polars().fill_null(1)
 
 
