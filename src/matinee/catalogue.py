@@ -42,7 +42,7 @@ def attributes_of(entity: type[Fact]) -> Features:
     from matinee.features import Features, state
 
     columns = {c: state(getattr(entity, c)) for c in entity.schema.columns if c != entity.schema.key}
-    return Features(entity.schema.key, name=f"{entity.schema.name}_attributes", **columns)
+    return Features.of(entity.schema.key, f"{entity.schema.name}_attributes", columns)
 
 
 def build(decision: Decision, facts: FactStore, features: Sequence[Features], at: datetime) -> Candidates:

@@ -165,12 +165,11 @@ def arms_after(live: Release | None, policy: str, share: float, baseline_share: 
     held = baseline.share if baseline else baseline_share
     if share + held > 1 + 1e-12 and share < 1:
         raise ReleaseError(f"share == {share}, must be at most {1 - held:g}: {held:g} is kept for the baseline")
+    # The live arm comes first: it is the base of the split, which gives the units that the others take.
     arms = []
     if share < 1 and keep is not None:
-        rest = 1 - share - held
+        arms.append(Arm("live", keep.policy, max(0.0, 1 - share - held), LIVE))
         arms.append(Arm("challenger", policy, share, CHALLENGER))
-        if rest > 1e-12:
-            arms.append(Arm("live", keep.policy, rest, LIVE))
     else:
         arms.append(Arm("live", policy, 1 - held, LIVE))
     if held > 0:

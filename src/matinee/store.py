@@ -83,7 +83,7 @@ class FactStore:
     def fact(self, name: str | type[Fact]) -> type[Fact]:
         """The fact of that table or class name."""
         if isinstance(name, type):
-            if name.schema.name not in self._facts:
+            if self._facts.get(name.schema.name) is not name:
                 self.register(name)
             return name
         for one in self._facts.values():
@@ -203,7 +203,9 @@ class FactStore:
     @property
     def buckets(self) -> int:
         """Number of buckets of every fact table, by its key."""
-        return self.tables.buckets
+        from matinee.tables import BUCKETS
+
+        return BUCKETS
 
     def bucket_of(self, values: Any) -> Any:
         """Bucket of each key value."""

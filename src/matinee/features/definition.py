@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,15 @@ class Features:
             raise DeclarationError(f"{key} == {self.nodes[key]!r}, must have another name than the key {key!r}")
         self.key_kind = self._check()
 
+    @classmethod
+    def of(cls, key: str, name: str, features: Mapping[str, Node | float]) -> Features:
+        """The same from a mapping, in which a feature may also be called `name`."""
+        made = cls(key, name=name, **{f"_{i}": node for i, node in enumerate(features.values())})
+        if key in features:
+            raise DeclarationError(f"{key} == {features[key]!r}, must have another name than the key {key!r}")
+        made.nodes = dict(zip(features, made.nodes.values(), strict=True))
+        return made
+
     @property
     def names(self) -> list[str]:
         """Names of the features, in order."""
@@ -80,7 +89,7 @@ class Features:
     @cached_property
     def schema(self) -> dict[str, pl.DataType]:
         """The frame type of each feature."""
-        from matinee.features.batch import frame_type
+        from matinee.features.frames import frame_type
 
         return {name: frame_type(kind) for name, kind in self.types.items()}
 
@@ -143,7 +152,7 @@ class Features:
         *,
         key: str | None = None,
         at: str = "at",
-        engine: Mapper | None = None,
+        engine: Mapper | str | None = None,
     ) -> pl.DataFrame:
         """The features of each label's key as of the label's time: `labels` with one column more for each feature.
 
@@ -154,7 +163,8 @@ class Features:
             labels: Rows (rows, columns) with a key column and a time column (Datetime, UTC). A null key has no rows.
             key: Name of the labels' key column; the features' key unless given.
             at: Name of the labels' time column.
-            engine: `engine(fn, shards) -> results`, to run buckets elsewhere; threads of this process unless given.
+            engine: Where to work on the buckets: threads of this process unless given, "local" for processes, "ray",
+                "ray://HOST:PORT" (see `matinee.engine`), or any `engine(fn, shards) -> results`.
 
         Raises:
             BadInputError: If a column of the labels is absent, of another type, or named as a feature is.

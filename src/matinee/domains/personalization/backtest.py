@@ -120,7 +120,7 @@ def _row(name: str, one: Recommender, histories: Histories, prefix: dict[int, li
                 shown |= set(np.argpartition(-scores, 10)[:10].tolist())
             history.append(title)
     rank, of = np.array(ranks), np.array(who)
-    gain, hit = ndcg(rank, 10), hit_rate(rank, 10)
+    gain, hit = ndcg(rank + 1, 10), hit_rate(rank + 1, 10)
     per = np.bincount(of, weights=gain) / np.maximum(np.bincount(of), 1)
     per = per[np.bincount(of) > 0]
     rng = np.random.default_rng(0)

@@ -104,7 +104,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     step(1, "training the ranker")
     ranker = studio.train(
         home,
-        mt.LightGBM(objective="binary", trees=80, leaves=15, min_leaf=40),
+        mt.LightGBM(objective="binary", trees=80, leaves=15, min_rows=40),
         on=[taste, standing, *parts.values()],
         labels=labels,
         clock=True,
