@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile as IcebergFile
@@ -16,7 +18,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
-from matinee.exceptions import MatineeError, UnknownColumnError, UnknownNameError
+from matinee.exceptions import MatineeError, StorageError, UnknownColumnError, UnknownNameError
 from matinee.tables.hashing import bucket_of
 from matinee.tables.local_io import to_path
 from matinee.tables.reports import DataFile
@@ -110,6 +112,30 @@ def frame(table: Table, files: Sequence[IcebergFile], *, path_as: str | None = N
         )
         parts.append(part.rename({old: new for old, new in zip(names, schema, strict=True) if old != new}))
     return pl.concat(parts) if len(parts) > 1 else parts[0]
+
+
+def collected(rows: pl.LazyFrame, files: Sequence[IcebergFile]) -> pl.DataFrame:
+    """The rows, or an error that names the file that is damaged or gone."""
+    try:
+        return rows.collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StorageError(
+            f"{_damaged(files)} cannot be read ({str(error).splitlines()[0]}), must be as it was written: restore it from "
+            "a backup"
+        ) from error
+
+
+def _damaged(files: Sequence[IcebergFile]) -> Path:
+    """The first file that is not as long as the table says or has no readable footer; else the first."""
+    for file in files:
+        path = to_path(file.file_path)
+        try:
+            if path.stat().st_size != file.file_size_in_bytes:
+                return path
+            pq.read_metadata(path)
+        except (OSError, pa.ArrowInvalid):
+            return path
+    return to_path(files[0].file_path)
 
 
 def _names_in(table: Table, files: Sequence[IcebergFile]) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -67,7 +67,7 @@ def tidy(table: Table, now: datetime) -> None:
     expire(table, now)
     current = table.current_snapshot()
     live = 0 if current is None else reading.summed(current, "total-data-files")
-    more = sum(1 for _ in _stored(table, "data")) > live
+    more = len(_stored(table, "data")) > live
     sweep(table, now - GRACE, data=more)
 
 
@@ -96,11 +96,10 @@ def sweep(table: Table, replaced_before: datetime, *, data: bool = True) -> int:
     return removed
 
 
-def _stored(table: Table, folder: str) -> Iterator[Path]:
+def _stored(table: Table, folder: str) -> list[Path]:
+    """Files of the table on disk. Other engines put theirs in folders by bucket."""
     place = to_path(table.location()) / folder
-    if place.is_dir():
-        with os.scandir(place) as entries:
-            yield from [Path(entry.path) for entry in entries]
+    return [Path(parent) / name for parent, _, names in os.walk(place) for name in names]
 
 
 def _replaced(files: Iterable[IcebergFile], now: datetime) -> None:
@@ -161,7 +160,7 @@ def _merge(table: Table, groups: Sequence[list[IcebergFile]], key: str, now: dat
     with _writer(table) as writer, ThreadPoolExecutor(writing.workers()) as pool:
 
         def rewrite(group: list[IcebergFile]) -> list[IcebergFile]:
-            rows = reading.frame(table, group).collect().sort(order, maintain_order=True)
+            rows = reading.collected(reading.frame(table, group), group).sort(order, maintain_order=True)
             return writer.write_bucket(rows, reading.bucket_in(group[0]))
 
         new = [file for files in pool.map(rewrite, groups) for file in files]
@@ -220,7 +219,7 @@ def _erase_rows(table: Table, name: str, column: str, values: Sequence[Any]) -> 
     with _writer(table) as writer, ThreadPoolExecutor(writing.workers()) as pool:
 
         def rewrite(path: str) -> list[IcebergFile]:
-            rest = reading.frame(table, [every[path]]).filter(~matches).collect()
+            rest = reading.collected(reading.frame(table, [every[path]]).filter(~matches), [every[path]])
             return writer.write_bucket(rest, reading.bucket_in(every[path]))
 
         new = dict(zip(hits, pool.map(rewrite, hits), strict=True))
@@ -236,7 +235,7 @@ def _matching(table: Table, files: Mapping[str, IcebergFile], matches: pl.Expr) 
         return {}
     where = "path of the file"
     found = reading.frame(table, list(files.values()), path_as=where).filter(matches)
-    counted = found.group_by(where).agg(pl.len()).sort(where).collect()
+    counted = reading.collected(found.group_by(where).agg(pl.len()).sort(where), list(files.values()))
     return {to_uri(Path(path)): int(rows) for path, rows in counted.iter_rows()}
 
 

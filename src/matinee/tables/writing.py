@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -76,21 +77,22 @@ class Writer:
         """Writes the rows into one or more files for each bucket they fall in."""
         layout = _Layout.of(self.metadata, frame)
         outputs: dict[int, _Output] = {}
-        with ThreadPoolExecutor(workers()) as pool, ThreadPoolExecutor(_SYNCS) as closers:
-            try:
-                group = PIECE * max(1, ROW_GROUP * max(self.buckets, 1) // PIECE)
+        group = PIECE * max(1, ROW_GROUP * max(self.buckets, 1) // PIECE)
+        try:
+            with ThreadPoolExecutor(workers()) as pool, ThreadPoolExecutor(_SYNCS) as closers:
                 for start in range(0, frame.height, group):
                     rows = frame.slice(start, group)
                     slices = [rows.slice(i, PIECE) for i in range(0, rows.height, PIECE)]
                     parts = _by_bucket(pool.map(lambda s: self._split(s, layout), slices))
                     for bucket in parts:
-                        outputs.setdefault(bucket, self._output(layout, bucket))
+                        if bucket not in outputs:
+                            outputs[bucket] = _Output(self, layout, bucket)
                     list(pool.map(lambda item: outputs[item[0]].write(item[1]), parts.items()))
                 for done in closers.map(lambda output: output.close(), outputs.values()):
                     self.files += done
-            finally:
-                for output in outputs.values():
-                    output.abandon()
+        finally:  # after the pools: a file must not be closed while a thread writes to it
+            for output in outputs.values():
+                output.abandon()
         sync(self.folder)
 
     def write_bucket(self, frame: pl.DataFrame, bucket: int) -> list[IcebergFile]:
@@ -98,7 +100,7 @@ class Writer:
         if frame.is_empty():
             return []
         layout = _Layout.of(self.metadata, frame)
-        output = self._output(layout, bucket)
+        output = _Output(self, layout, bucket)
         try:
             for start in range(0, frame.height, PIECE):
                 output.write([layout.arrow(frame.slice(start, PIECE))])
@@ -108,9 +110,6 @@ class Writer:
         sync(self.folder)
         self.files += done
         return done
-
-    def _output(self, layout: _Layout, bucket: int) -> _Output:
-        return _Output(self, layout, bucket)
 
     def statistics(self, written: pq.FileMetaData) -> DataFileStatistics:
         """What the table's metadata may say of a file, by its settings: counts, and the bounds of `at` and `known`."""
@@ -272,9 +271,13 @@ class _Output:
         return self._done
 
     def abandon(self) -> None:
-        """Lets go of a file that a failure left open."""
+        """Lets go of a file that a failure left open; the writer removes it."""
+        import pyarrow as pa
+
         if self._file is not None:
-            self._file.close()
+            # The failure is on its way to the caller. Closing tries to write the rest, and fails for the same reason.
+            with suppress(OSError, pa.ArrowException):
+                self._file.close()
             self._file = None
 
     def _finish(self) -> None:
