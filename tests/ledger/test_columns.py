@@ -42,7 +42,8 @@ def without_seq(schema: pa.Schema) -> pa.Schema:
 
 def back(records: list[Choice]) -> list[Choice]:
     """Through the log, the table and Polars."""
-    table = choices_table([logged(r) for r in records], ["web-0/1:0"] * len(records))
+    rows = [logged(r) for r in records]
+    table = choices_table(rows, [r.ids() for r in rows], ["web-0/1:0"] * len(records))
     assert table.schema.equals(without_seq(CHOICES_SCHEMA))
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
@@ -51,7 +52,8 @@ def back(records: list[Choice]) -> list[Choice]:
 
 
 def test_a_choice_as_a_row() -> None:
-    table = choices_table([logged(choice(id="a", unit="42", context={"device": "tv"}))], ["web-0/000001:0"])
+    read = logged(choice(id="a", unit="42", context={"device": "tv"}))
+    table = choices_table([read], [read.ids()], ["web-0/000001:0"])
     row = table.to_pylist()[0]
     assert (row["id"], row["unit"], row["unit_type"]) == ("a", "42", "str")
     assert (row["candidates"], row["id_type"], row["action"]) == (["7", "8", "9"], "int", ["8"])

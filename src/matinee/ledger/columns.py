@@ -64,6 +64,9 @@ OUTCOMES_SCHEMA = pa.schema(
 OUTCOMES_PERSONAL = ("unit",)
 
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+# `id_type`, candidates and action as text; only `id_type` where both lists can be split without parsing.
+Ids = str | tuple[str, list[str], list[str]]
+
 _OBJECT, _LIST = msgspec.Raw(b"{}"), msgspec.Raw(b"[]")
 _COMPACT = b"0123456789-,[]"
 
@@ -91,7 +94,7 @@ class LoggedChoice(msgspec.Struct, frozen=True, kw_only=True, tag="choice"):
     advice: msgspec.Raw = _LIST
     chosen_by: str | None = None
 
-    def ids(self) -> str | tuple[str, list[str], list[str]]:
+    def ids(self) -> Ids:
         """`id_type`, candidates and action as text; only `id_type` where both lists can be split without parsing.
 
         Raises:
@@ -147,10 +150,10 @@ def text_as_ids(texts: Sequence[str], id_type: str) -> list[Id]:
     return list(texts) if id_type == "str" else [_ID.decode(t) for t in texts]
 
 
-def choices_table(rows: Sequence[LoggedChoice], sources: Sequence[str]) -> pa.Table:
-    """Rows of the table `choices`, in order, but for `seq`, which the table gives."""
+def choices_table(rows: Sequence[LoggedChoice], ids: Sequence[Ids], sources: Sequence[str]) -> pa.Table:
+    """Rows of the table `choices`, in order, but for `seq`, which the table gives. `ids` is `row.ids()` of each."""
     at = pa.array([r.at for r in rows], _STAMP)
-    id_type, candidates, action = _id_columns(rows)
+    id_type, candidates, action = _id_columns(rows, ids)
     propensities = pa.array(list(chain.from_iterable(r.propensities for r in rows)), pa.float64())
     columns = {
         "id": [r.id for r in rows],
@@ -269,9 +272,8 @@ def _lists(flat: pa.Array, lengths: Sequence[int]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets), flat)
 
 
-def _id_columns(rows: Sequence[LoggedChoice]) -> tuple[pa.Array, pa.Array, pa.Array]:
+def _id_columns(rows: Sequence[LoggedChoice], found: Sequence[Ids]) -> tuple[pa.Array, pa.Array, pa.Array]:
     """`id_type`, `candidates`, `action`. What can be split without parsing is split by Arrow, all rows at once."""
-    found = [r.ids() for r in rows]
     ints = [i for i, one in enumerate(found) if one == "int"]
     texts = [i for i, one in enumerate(found) if one == "str"]
     told = [(i, one) for i, one in enumerate(found) if isinstance(one, tuple)]

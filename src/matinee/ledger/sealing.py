@@ -16,7 +16,7 @@ from matinee.choices import Outcome
 from matinee.exceptions import UnknownNameError
 from matinee.ledger import answers
 from matinee.ledger.answers import Occurrence, Sound
-from matinee.ledger.columns import LoggedChoice, choices_table, decode_logged, outcomes_table
+from matinee.ledger.columns import Ids, LoggedChoice, choices_table, decode_logged, outcomes_table
 from matinee.ledger.lines import BadLine, payloads
 from matinee.ledger.sink import SealSink
 from matinee.ledger.streams import Segment, cut_tail, files, own, segments, streams, sync_folder
@@ -59,7 +59,7 @@ def seal(
     *,
     quarantine: Hold,
     clock: Callable[[], datetime] = utc_now,
-    batch_bytes: int = 96 << 20,
+    batch_bytes: int = 64 << 20,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> SealReport:
     """Move every closed segment, and all segments of dead streams, into the tables; then delete them.
@@ -154,8 +154,8 @@ def _seal_batch(
     upto = {s.stream: s.number for s in batch}
     choices, occurrences = _read(batch, sink, quarantine, report)
     if choices:
-        rows, sources = [c for c, _ in choices], [source for _, source in choices]
-        _write(sink, "choices", choices_table(rows, sources), upto, report)
+        rows, ids, sources = zip(*choices, strict=True)
+        _write(sink, "choices", choices_table(rows, ids, sources), upto, report)
     if occurrences:
         _seal_outcomes(occurrences, sink, quarantine, upto, now, report)
     for stream, number in upto.items():
@@ -164,9 +164,9 @@ def _seal_batch(
 
 def _read(
     batch: Sequence[Segment], sink: SealSink, quarantine: Hold, report: _Tally
-) -> tuple[list[tuple[LoggedChoice, str]], list[Occurrence]]:
+) -> tuple[list[tuple[LoggedChoice, Ids, str]], list[Occurrence]]:
     """The choices that their table lacks, and all outcomes, with their places in the log."""
-    choices: list[tuple[LoggedChoice, str]] = []
+    choices: list[tuple[LoggedChoice, Ids, str]] = []
     occurrences: list[Occurrence] = []
     marks = sink.marks("choices")
     for segment in batch:
@@ -182,12 +182,12 @@ def _read(
                 if isinstance(record, Outcome):
                     occurrences.append(Occurrence(record, len(occurrences), segment.stream, segment.number, source))
                     continue
-                record.ids()
+                ids = record.ids()
             except msgspec.DecodeError as error:
                 _hold(quarantine, LOG, {"line": _shown(payload)}, str(error), source, report)
                 continue
             if new:
-                choices.append((record, source))
+                choices.append((record, ids, source))
     return choices, occurrences
 
 
