@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from matinee.exceptions import DeclarationError
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import polars as pl
 
     from matinee.facts import Fact
+
+# What a function that takes a column or a condition declares: `Played.seconds` is a Column at run time, but a type
+# checker reads the annotation of the fact and sees a float, and `Played.seconds > 60` as a bool.
+ColumnLike: TypeAlias = Any
 
 _OPS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,

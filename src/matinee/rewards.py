@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from matinee.exceptions import DeclarationError
-from matinee.expressions import Expression
+from matinee.expressions import ColumnLike, Expression
 from matinee.facts import Fact
 from matinee.times import duration
 
@@ -100,17 +100,17 @@ class Reward:
         return " + ".join(map(repr, self.terms)).replace("+ -1 × ", "− ") or "own function"
 
 
-def did(fact: type[Fact], *, within: str | timedelta, where: Expression | None = None) -> Reward:
+def did(fact: type[Fact], *, within: str | timedelta, where: ColumnLike = None) -> Reward:
     """1 if such a fact followed within the time, else 0."""
     return Reward([Term("did", fact, None, where, duration(within))])
 
 
 def sum(  # noqa: A001  # the field's word; the builtin is not needed here
-    value: Expression,
+    value: ColumnLike,
     window: str | timedelta | None = None,
     *,
     within: str | timedelta | None = None,
-    where: Expression | None = None,
+    where: ColumnLike = None,
 ) -> Any:
     """The sum of a column: over the `window` before (a feature), or over what followed `within` a time (a reward)."""
     if within is None:
@@ -125,11 +125,11 @@ def sum(  # noqa: A001  # the field's word; the builtin is not needed here
 
 
 def count(
-    what: type[Fact] | Expression,
+    what: type[Fact] | ColumnLike,
     window: str | timedelta | None = None,
     *,
     within: str | timedelta | None = None,
-    where: Expression | None = None,
+    where: ColumnLike = None,
 ) -> Any:
     """How many rows: over the `window` before (a feature), or of what followed `within` a time (a reward)."""
     if within is None:

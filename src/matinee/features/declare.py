@@ -17,7 +17,7 @@ from typing import Any
 
 from matinee.checks import must
 from matinee.exceptions import DeclarationError, MatineeError
-from matinee.expressions import Column, Expression
+from matinee.expressions import Column, ColumnLike, Expression
 from matinee.facts import Fact
 from matinee.features.nodes import Aggregate, Apply, Nightly, Node, State, as_node, check_fact
 from matinee.times import duration
@@ -25,7 +25,7 @@ from matinee.times import duration
 Window = str | timedelta | None
 
 
-def last(column: Expression, *, where: Expression | None = None, within: Window = None) -> Node:
+def last(column: ColumnLike, *, where: ColumnLike = None, within: Window = None) -> Node:
     """The value in the latest row: the greatest `at` among the visible, ties by `known`, then by order of appending.
 
     Missing (null) where no row is visible. Type: the column's.
@@ -41,13 +41,13 @@ def last(column: Expression, *, where: Expression | None = None, within: Window 
     return Aggregate("last", _fact_of("last", column), column, None, where, _length("within", within))
 
 
-def count(what: type[Fact] | Expression, window: Window = None, *, where: Expression | None = None,
+def count(what: type[Fact] | ColumnLike, window: Window = None, *, where: ColumnLike = None,
           within: Window = None) -> Node:  # fmt: skip
     """How many rows happened in the window; of a column, how many with a value. Type: int, 0 where there are none."""
     return _over("count", what, window, where, within)
 
 
-def sum(column: Expression, window: Window = None, *, where: Expression | None = None, within: Window = None) -> Node:
+def sum(column: ColumnLike, window: Window = None, *, where: ColumnLike = None, within: Window = None) -> Node:
     """The sum of a numeric column over the window, in the column's unit. Type: int of ints, else float; 0 where empty.
 
     A null adds nothing; neither does what is not finite, which would spoil every later sum of the key.
@@ -55,19 +55,19 @@ def sum(column: Expression, window: Window = None, *, where: Expression | None =
     return _over("sum", column, window, where, within)
 
 
-def mean(column: Expression, window: Window = None, *, where: Expression | None = None, within: Window = None) -> Node:
+def mean(column: ColumnLike, window: Window = None, *, where: ColumnLike = None, within: Window = None) -> Node:
     """The mean of a numeric column over the rows of the window that have a value. Type: float, missing where none."""
     return _over("mean", column, window, where, within)
 
 
-def rate(what: type[Fact] | Expression, window: Window, *, where: Expression | None = None) -> Node:
+def rate(what: type[Fact] | ColumnLike, window: Window, *, where: ColumnLike = None) -> Node:
     """Rows per day over the window: the count divided by the window's length in days. Type: float, 0 where empty."""
     if window is None:
         raise DeclarationError("window == None, must be a length such as '7d': all time has no rate")
     return _over("rate", what, window, where, None)
 
 
-def recency(what: type[Fact] | Expression, *, where: Expression | None = None) -> Node:
+def recency(what: type[Fact] | ColumnLike, *, where: ColumnLike = None) -> Node:
     """Seconds from the latest visible row's `at` to t. Type: float, missing where no row is visible.
 
     Negative for a scheduled fact whose latest row lies ahead.
@@ -76,13 +76,13 @@ def recency(what: type[Fact] | Expression, *, where: Expression | None = None) -
     return Aggregate("recency", fact, None, None, where)
 
 
-def history(column: Expression, n: int, *, where: Expression | None = None) -> Node:
+def history(column: ColumnLike, n: int, *, where: ColumnLike = None) -> Node:
     """The last `n` values by `at`, oldest first. Type: list of the column's type, empty where no row is visible."""
     must(n, "n", typ=int, ge=1)
     return Aggregate("history", _fact_of("history", column), column, None, where, None, n)
 
 
-def counts(column: Expression, window: Window = None, *, where: Expression | None = None) -> Node:
+def counts(column: ColumnLike, window: Window = None, *, where: ColumnLike = None) -> Node:
     """How often each value of a column occurs in the window: what a cap such as "3 times a week" reads.
 
     A frame holds List(Struct{value, count}) sorted by value; online it is a dict of value to count. Empty where none.
@@ -90,7 +90,7 @@ def counts(column: Expression, window: Window = None, *, where: Expression | Non
     return _over("counts", column, window, where, None)
 
 
-def state(column: Expression, *, of: Node | None = None) -> Node:
+def state(column: ColumnLike, *, of: Node | None = None) -> Node:
     """What an entity says of a column as of t: of the key's own entity, or of the one that `of` names.
 
     Missing where the entity has no row known by t. Type: the column's.
