@@ -1,9 +1,9 @@
 """Routes of the console: pages, their JSON twins, and the few acts an operator may do.
 
-`routes(studio)` gives what a server mounts, at the root or under a prefix. Every page is one GET of a page model, printed
-by a template or, at the same address with `.json` (or with `Accept: application/json`), as JSON. Acts are POSTs that
-carry a token and a confirmation; they answer with a redirect to the page that shows what was done, which htmx puts in
-place and a plain browser follows.
+`routes(studio)` gives what a server mounts, at the root or under a prefix. Every page is one GET of a page model,
+printed by a template or, at the same address with `.json` (or with `Accept: application/json`), as JSON. Acts are
+POSTs that carry a token and a confirmation; they answer with a redirect to the page that shows what was done, which
+htmx puts in place and a plain browser follows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from matinee.console.errors import NotAllowedError, error_page
 from matinee.console.release_panel import wrong
 from matinee.console.render import render
 from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm, Source
-from matinee.exceptions import MatineeError
+from matinee.exceptions import MatineeError, ReleaseError
 
 if TYPE_CHECKING:
     from matinee.studio import Studio
@@ -59,7 +59,7 @@ class Who(Protocol):
 
     @property
     def role(self) -> str:
-        """"viewer" sees, "operator" acts."""
+        """ "viewer" sees, "operator" acts."""
         ...
 
 
@@ -71,7 +71,7 @@ class Person:
     role: Literal["viewer", "operator"]
 
 
-Authenticate = Callable[[Request], "Who | None | Awaitable[Who | None]"]
+Authenticate = Callable[[Request], "Who | Awaitable[Who | None] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def routes(studio: Studio, *, authenticate: Authenticate | None = None) -> list[
         authenticate: Says whom a request comes from, or None for nobody; it may be a coroutine. Viewers see, operators
             act. Without it everybody who can reach the port is an operator, as on one's own machine.
     """
-    from matinee.console.studio_source import StudioSource
+    from matinee.console.building import StudioSource
 
     return page_routes(StudioSource(studio), authenticate=authenticate)
 
@@ -207,7 +207,7 @@ def member(source: Source, ask: Ask) -> Page:
 
 def choices(source: Source, ask: Ask) -> Page | Go:
     """The ledger; with an id that exists it leads to that choice."""
-    query = LedgerQuery(*(ask.query.get(k, "").strip() for k in ("decision", "unit", "id", "before")))
+    query = LedgerQuery(*(ask.query.get(k, "").strip() for k in ("decision", "unit", "id", "before", "action")))
     page = source.ledger(query)
     if query.id and not page.missing:
         return Go(f"/choices/{quote(query.id, safe='')}")
@@ -227,12 +227,18 @@ def search(source: Source, ask: Ask) -> Page:
 # ---------------------------------------------------------------------------------------------------------------- acts
 
 
-def release(source: Source, ask: Ask) -> Go:
+def release(source: Source, ask: Ask) -> Page | Go:
     """Release a policy; unless it was confirmed, and the form is right, back to the question."""
     name, form = ask.path["name"], ReleaseForm.read(ask.form)
     if ask.form.get("confirm") != "yes" or wrong(form):
         return Go(f"/decisions/{quote(name)}?{urlencode({'ask': 'release', **form.fields()})}#release")
-    return Go(f"/decisions/{quote(name)}?done={source.release(name, form, ask.who.name)}#release")
+    try:
+        number = source.release(name, form, ask.who.name)
+    except ReleaseError as error:
+        # The form comes back with what the gate said; what was live is still live.
+        page = source.decision(name, DecisionQuery("", form, held=str(error)), allowed=True)
+        return Page("decision.html", page, f"/decisions/{name}", 409)
+    return Go(f"/decisions/{quote(name)}?done={number}#release")
 
 
 def rollback(source: Source, ask: Ask) -> Go:
@@ -281,7 +287,7 @@ def _endpoint(
             if act:
                 _may_act(request, ask)
             reply = await run_in_threadpool(view, source, ask)
-        except Exception as error:  # noqa: BLE001  # whatever fails behind a page, the reader gets a page that says so
+        except Exception as error:  # whatever fails behind a page, the reader gets a page that says so
             reference = secrets.token_hex(4).upper()
             page = error_page(error, reference)
             if page.status >= 500:

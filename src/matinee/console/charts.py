@@ -164,7 +164,14 @@ def value_over_time(
         }
     )
     if zero:
-        layers.append({"name": "zero", "data": {"values": [{}]}, "mark": {"type": "rule", "style": "zero"}, "encoding": {"y": {**y, "datum": 0}}})
+        layers.append(
+            {
+                "name": "zero",
+                "data": {"values": [{}]},
+                "mark": {"type": "rule", "style": "zero"},
+                "encoding": {"y": {**y, "datum": 0}},
+            }
+        )
     if stop_at is not None:
         layers += [
             {
@@ -177,7 +184,8 @@ def value_over_time(
                 "name": "stop words",
                 "data": {"values": [{}]},
                 "mark": {
-                    "type": "text", "style": "note", "align": "right", "dy": -7, "text": stop_at[1], "x": {"expr": "width"},
+                    "type": "text", "style": "note", "align": "right", "dy": -7, "text": stop_at[1],
+                    "x": {"expr": "width"},
                 },
                 "encoding": {"y": {**y, "datum": stop_at[0]}},
             },
@@ -204,7 +212,15 @@ def value_over_time(
             {
                 "name": "release words",
                 "data": {"values": words},
-                "mark": {"type": "text", "style": "note", "align": "left", "baseline": "top", "dx": 4, "y": 2, "opacity": {"expr": _WIDE + " ? 1 : 0"}},
+                "mark": {
+                    "type": "text",
+                    "style": "note",
+                    "align": "left",
+                    "baseline": "top",
+                    "dx": 4,
+                    "y": 2,
+                    "opacity": {"expr": _WIDE + " ? 1 : 0"},
+                },
                 "encoding": {"x": x, "text": {"field": "text"}},
             },
         ]

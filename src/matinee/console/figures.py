@@ -29,9 +29,18 @@ def value_figure(
 ) -> Chart:
     """A value by day, with its interval."""
     spec = charts.value_over_time(
-        points, title=title, subtitle=subtitle, unit=unit, signed=signed, marks=marks, gaps=gaps, stop_at=stop_at,
-        baseline=baseline, zero=zero, height=height,
-    )  # fmt: skip
+        points,
+        title=title,
+        subtitle=subtitle,
+        unit=unit,
+        signed=signed,
+        marks=marks,
+        gaps=gaps,
+        stop_at=stop_at,
+        baseline=baseline,
+        zero=zero,
+        height=height,
+    )
     rows = []
     for p in points:
         places = decimals(p.low, p.high)
@@ -62,7 +71,8 @@ def chance_figure(name: str, propensities: Sequence[float], *, of: str) -> Chart
     for p in known:
         counts[min(len(counts) - 1, max(0, math.floor(3 * math.log10(p) - first + 1e-9)))] += 1
     bins = [
-        {"low": low, "high": high, "share": n / len(known)} for low, high, n in zip(edges, edges[1:], counts, strict=False)
+        {"low": low, "high": high, "share": n / len(known)}
+        for low, high, n in zip(edges, edges[1:], counts, strict=False)
     ]
     spec = charts.chance_histogram(
         bins,
@@ -75,11 +85,17 @@ def chance_figure(name: str, propensities: Sequence[float], *, of: str) -> Chart
     return Chart(name, spec, ("Chance", "Share of choices"), rows, 180)
 
 
-def lines_figure(name: str, rows: Sequence[tuple[str, int]]) -> Chart | None:
-    """Lines written for each decision, in the order in which they went live."""
+def lines_figure(
+    name: str,
+    rows: Sequence[tuple[str, int]],
+    *,
+    title: str = "",
+    subtitle: str = "Lines written for each decision, in the order they were added",
+) -> Chart | None:
+    """Lines of code, in order, the last of them in amber; None with fewer than two."""
     if len(rows) < 2:
         return None
     first, last = rows[0], rows[-1]
-    title = f"{last[0]} took {last[1]} lines; the first, {first[0]}, took {first[1]}"
-    spec = charts.lines_per_decision(rows, title=title, subtitle="Lines written for each decision, in the order they were added")
+    said = title or f"{last[0]} took {last[1]} lines; the first, {first[0]}, took {first[1]}"
+    spec = charts.lines_per_decision(rows, title=said, subtitle=subtitle)
     return Chart(name, spec, ("Decision", "Lines"), tuple((n, count(c)) for n, c in rows), 300)

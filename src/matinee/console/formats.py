@@ -126,6 +126,11 @@ def plural(value: int, one: str, many: str | None = None) -> str:
     return f"{count(value)} {one if value == 1 else many or one + 's'}"
 
 
+def verb(n: int, one: str = "is", many: str = "are") -> str:
+    """The verb that goes with a count: one is, two are."""
+    return one if n == 1 else many
+
+
 def moment(at: datetime | None, now: datetime | None = None) -> str:
     """`22 Nov 14:10`; the year is added when it is not the present one."""
     if at is None:
@@ -185,9 +190,7 @@ def rich(text: str) -> Markup:
         >>> str(rich("worth **+3.1 %** on `home` <now>"))
         'worth <b>+3.1 %</b> on <code>home</code> &lt;now&gt;'
     """
-    return Markup(
-        _CODE.sub(r"<code>\1</code>", _BOLD.sub(r"<b>\1</b>", str(escape(text))))
-    )
+    return Markup(_CODE.sub(r"<code>\1</code>", _BOLD.sub(r"<b>\1</b>", str(escape(text)))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,9 @@ def reach(start: str, edges: Iterable[tuple[str, str]]) -> dict[str, int]:
     seen, wave, steps = {start: 0}, [start], 0
     while wave:
         steps += 1
-        wave = [t for node in wave for t in dict.fromkeys(following[node]) if t not in seen and not seen.update({t: steps})]  # type: ignore[func-returns-value]  # update returns None: the node is marked as it is found
+        reached = list(dict.fromkeys(t for node in wave for t in following[node] if t not in seen))
+        seen |= dict.fromkeys(reached, steps)
+        wave = reached
     del seen[start]
     return seen
 
@@ -130,12 +132,17 @@ def draw(
 
     placed = tuple(
         GraphNode(
-            uri, kind, name, *spots[uri], WIDTH, HEIGHT,
+            uri,
+            kind,
+            name,
+            *spots[uri],
+            WIDTH,
+            HEIGHT,
             state(uri),  # type: ignore[arg-type]  # one of the literal states
             (notes or {}).get(uri, ""),
         )
         for uri, kind, name in sorted(nodes, key=lambda n: (spots[n[0]], n[0]))
-    )  # fmt: skip
+    )
     lines = []
     for source, target, words in edges:
         if source not in known or target not in known:
@@ -144,7 +151,9 @@ def draw(
         fed = (target == focus or target in up) and source in up
         mood = "" if focus is None else "downstream" if lit else "upstream" if fed else "aside"
         lines.append(GraphEdge(source, target, _curve(spots[source], spots[target]), mood, words))  # type: ignore[arg-type]  # as above
-    heads = tuple((_MARGIN + i * (WIDTH + gap), _heading({kind_of[u] for u in column})) for i, column in enumerate(columns))
+    heads = tuple(
+        (_MARGIN + i * (WIDTH + gap), _heading({kind_of[u] for u in column})) for i, column in enumerate(columns)
+    )
     width = 2 * _MARGIN + len(columns) * WIDTH + max(0, len(columns) - 1) * gap
     order = {"aside": 0, "": 1, "upstream": 2, "downstream": 3}
     lines.sort(key=lambda e: order[e.state])

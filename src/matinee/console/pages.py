@@ -101,6 +101,14 @@ class Shell:
 
 
 @dataclass(frozen=True, slots=True)
+class SheetItem:
+    """A fact of the call sheet: label over value."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step that fills an empty page."""
 
@@ -170,12 +178,14 @@ class Leverage:
         things: What the platform gives, in order.
         rows: Decision and, for each thing, True (taken), or False (does not apply to its mode).
         chart: Lines written for each decision, when they are known.
+        facts: The studio's own figures.
     """
 
     note: str
     things: tuple[str, ...]
     rows: tuple[tuple[str, tuple[bool, ...]], ...]
     chart: Chart | None = None
+    facts: tuple[SheetItem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,20 +208,12 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True)
-class SheetItem:
-    """A fact of the call sheet: label over value."""
-
-    label: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
 class Arm:
     """A policy that is deciding for a share of the units."""
 
     policy: str
     how: str
-    role: Literal["live", "challenger", "baseline", "fallback"]
+    role: Literal["live", "challenger", "baseline", "earlier", "fallback"]
     share: float | None
     units: int
     choices: int
@@ -328,6 +330,7 @@ class DecisionPage:
     left: GuardRow | None
     guards_note: str
     evidence: tuple[EvidenceRow, ...]
+    evidence_unit: str
     chance: Chart | None
     releases: tuple[ReleaseRow, ...]
     code: str
@@ -570,10 +573,11 @@ class LedgerPage:
     decision: str
     choices: tuple[ChoiceRow, ...]
     sealed: tuple[SheetItem, ...] = ()
-    older: str | None = None
+    older: tuple[tuple[str, str], ...] | None = None  # the address of the next page, as fields
     missing: str | None = None
     unit: str = ""
     id: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,9 @@ def _rain() -> str:
 def _windows() -> str:
     lit = {(1, 3), (3, 1)}
     cells = [
-        _rect("b", 16 + 35 * c, 150 + 31 * r, 24, 20) if (r, c) in lit else _rect("p", 16 + 35 * c, 150 + 31 * r, 24, 20, 0.16)
+        _rect("b", 16 + 35 * c, 150 + 31 * r, 24, 20)
+        if (r, c) in lit
+        else _rect("p", 16 + 35 * c, 150 + 31 * r, 24, 20, 0.16)
         for r in range(5)
         for c in range(5)
     ]
@@ -234,7 +236,10 @@ def _floor() -> str:
             kind = "b" if (r * 7 + c * 5) % 9 == 0 else "a"
             top, bottom = rows[r] + 1, rows[r + 1] - 1
             tiles.append(
-                _path(kind, f"M{near[0]:.1f} {top:g}L{near[1] - 2:.1f} {top:g}L{far[1] - 2:.1f} {bottom:g}L{far[0]:.1f} {bottom:g}Z")
+                _path(
+                    kind,
+                    f"M{near[0]:.1f} {top:g}H{near[1] - 2:.1f}L{far[1] - 2:.1f} {bottom:g}H{far[0]:.1f}Z",
+                )
             )
     return "".join(tiles)
 

@@ -122,6 +122,8 @@ def panel(
     error = wrong(form) if query.ask == "release" else None
     if query.ask == "release" and error is None and ask_reason and not form.reason:
         error = ("reason", f"reason is missing, must be given: {ask_reason}")
+    if query.held:
+        error = ("policy", query.held)
     ask = None
     if allowed and query.ask == "release" and error is None:
         ask = _ask_release(form, live, unit, units)
@@ -158,9 +160,12 @@ def _ask_release(form: ReleaseForm, live: ReleaseFacts | None, unit: str, units:
     held = f" {percent(baseline)} stay on today's policy, so that its worth stays measurable." if baseline else ""
     kept = f" Release {live.number} stays and can come back." if live else ""
     return Act(
-        "release", f"**Release {form.policy}?** {effect}{held}{kept}", "Release", f"Keep {live.number}" if live else "Not now",
+        "release",
+        f"**Release {form.policy}?** {effect}{held}{kept}",
+        "Release",
+        f"Keep {live.number}" if live else "Not now",
         form.fields(),
-    )  # fmt: skip
+    )
 
 
 def _ask_rollback(target: int | None, live: ReleaseFacts, releases: Sequence[ReleaseFacts], unit: str) -> Act | None:
@@ -169,10 +174,14 @@ def _ask_rollback(target: int | None, live: ReleaseFacts, releases: Sequence[Rel
         return None
     return Act(
         "rollback",
-        f"**Roll back to release {back.number}?** Every {unit} is decided for as then, from the next request on: {back.words}. "
+        f"**Roll back to release {back.number}?** From the next request on, every {unit} is decided for as then: "
+        f"{back.words}. "
         f"Release {live.number} stays and can come back.",
-        "Roll back", f"Keep {live.number}", {"to": str(back.number)}, harm=True,
-    )  # fmt: skip
+        "Roll back",
+        f"Keep {live.number}",
+        {"to": str(back.number)},
+        harm=True,
+    )
 
 
 def _done(done: str, releases: Sequence[ReleaseFacts], now: datetime) -> tuple[str | None, Act | None]:

@@ -27,12 +27,17 @@ MODES = (
     ("advise", "People decide, with advice", "judged by whether its ranges hold"),
     ("plan", "A solver drafts, people publish", "judged by its bill and by a proven bound"),
 )
-_EMPTY_CARDS = ("Your first title", "A film you bought", "A series you made", "Something borrowed", "Leaving soon", "The one they finish")
+_EMPTY_CARDS = (
+    "Your first title",
+    "A film you bought",
+    "A series you made",
+    "Something borrowed",
+    "Leaving soon",
+    "The one they finish",
+)
 
 
-def render(
-    template: str, page: Any, shell: Shell, *, request: Request, base: str, csrf: str, current: str = ""
-) -> str:
+def render(template: str, page: Any, shell: Shell, *, request: Request, base: str, csrf: str, current: str = "") -> str:
     """Print a page model with what stands around it.
 
     Args:
@@ -53,16 +58,20 @@ def render(
         kept = [(k, v) for k, v in pairs if k not in changes]
         return f"{path}?{urlencode([*kept, *((k, str(v)) for k, v in changes.items())])}"
 
-    return environment().get_template(template).render(
-        page=page,
-        shell=shell,
-        base=base,
-        csrf=csrf,
-        current=current,
-        twin=twin,
-        query=request.query_params.get("q", ""),
-        here_with=here_with,
-        posters=_cards(page),
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            page=page,
+            shell=shell,
+            base=base,
+            csrf=csrf,
+            current=current,
+            twin=twin,
+            query=request.query_params.get("q", ""),
+            here_with=here_with,
+            posters=_cards(page),
+        )
     )
 
 
@@ -92,6 +101,7 @@ def environment() -> Environment:
             "in_words": formats.in_words,
             "capitalize_first": formats.capitalize_first,
             "short_version": lambda name: re.sub(r"@([0-9a-f]{6})[0-9a-f]{2,}$", r"@\1", name),
+            "query": lambda fields: urlencode(fields),
             "short_uri": lambda uri: uri.partition("://")[2],
             "kept_share": lambda left: f"{formats.percent(1 - left)} of candidates",
         }

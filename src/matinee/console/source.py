@@ -55,12 +55,14 @@ class DecisionQuery:
         form: What the release form holds.
         to: The release to go back to; the one before where empty.
         done: Number of the release that was just made, as it was typed.
+        held: What a gate said when it held the release of this form back.
     """
 
     ask: str = ""
     form: ReleaseForm = ReleaseForm()
     to: str = ""
     done: str = ""
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class LedgerQuery:
     unit: str = ""
     id: str = ""
     before: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

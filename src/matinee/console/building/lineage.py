@@ -1,0 +1,154 @@
+"""The lineage page: the graph drawn, and what breaks if one thing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from matinee.console.building.desk import Desk
+from matinee.console.formats import capitalize_first, count, in_words, moment, plural, verb
+from matinee.console.graph_layout import draw
+from matinee.console.pages import Drawing, Empty, Impact, LineagePage, SheetItem, Step
+from matinee.graph import Node
+
+DRAWN = ("fact", "features", "model", "policy", "decision", "experiment")  # pins and evidence hang on these
+MANY = 120  # drawn nodes; beyond, only what is connected to a decision in use
+
+
+def lineage_page(desk: Desk, focus: str) -> LineagePage:
+    """The graph with a node in focus, or all alike; raises UnknownNameError for a node there is not."""
+    graph = desk.studio.graph
+    nodes = [n for n in graph.nodes() if n.kind in DRAWN]
+    if focus:
+        chosen = graph.get(focus)
+        if chosen.kind not in DRAWN:
+            nodes.append(chosen)
+    edges = [(e.source, e.target, e.kind) for e in graph.edges()]
+    shown = _narrowed(nodes, edges, focus)
+    drawing = draw(
+        [(n.uri, n.kind, n.name) for n in shown],
+        edges,
+        focus=focus or None,
+        notes={n.uri: _note(desk, n) for n in shown},
+    )
+    decisions, facts = (sum(n.kind == k for n in shown) for k in ("decision", "fact"))
+    headline = (
+        f"{capitalize_first(in_words(decisions))} {verb(decisions, 'decision stands', 'decisions stand')} "
+        f"on {in_words(facts)} {verb(facts, 'fact', 'facts')}"
+    )
+    left_out = len(nodes) - len(shown)
+    lead = "An edge leads from what is used to what uses it. Choose a node to see **what breaks if it changes**."
+    if left_out:
+        lead += f" {plural(left_out, 'node')} that nothing live uses {verb(left_out)} left out of the drawing."
+    if not decisions and facts <= 1:
+        steps = (
+            Step(
+                "Append a fact, or use a domain.",
+                "Everything made from it is drawn here by itself.",
+                'studio.append(Played, "plays.parquet")',
+            ),
+        )
+        return LineagePage(
+            "Nothing is made from anything yet",
+            lead,
+            Drawing(0, 0, (), (), ()),
+            None,
+            Empty("No lineage yet", "Edges are a by-product of the calls: nobody has to draw them.", steps),
+        )
+    return LineagePage(headline, lead, drawing, _impact(desk, focus) if focus else None)
+
+
+def _narrowed(nodes: list[Node], edges: list[tuple[str, str, str]], focus: str) -> list[Node]:
+    """Everything, or in a large studio what a decision stands on, and what is around the node in focus."""
+    if len(nodes) <= MANY:
+        return nodes
+    above: dict[str, list[str]] = {}
+    for source, target, _ in edges:
+        above.setdefault(target, []).append(source)
+    keep = {n.uri for n in nodes if n.kind == "decision"} | ({focus} if focus else set())
+    wave = list(keep)
+    while wave:
+        wave = [s for t in wave for s in above.get(t, ()) if s not in keep]
+        keep |= set(wave)
+    if focus:
+        keep |= {t for s, t, _ in edges if s == focus}
+    return [n for n in nodes if n.uri in keep]
+
+
+def _note(desk: Desk, node: Node) -> str:
+    """The small second line of a node."""
+    data = node.data
+    if node.kind == "model" and data.get("learner"):
+        return f"model, {data['learner']}"
+    if node.kind == "policy" and data.get("text"):
+        return f"policy, {str(data['text']).partition('(')[0].lower()}"
+    if node.kind == "fact":
+        return "entity" if data.get("entity") else "fact"
+    if node.kind == "decision":
+        live = desk.studio.releases.live(node.name) if node.name in desk.studio.decisions else None
+        return f"decision, release {live.number}" if live else "decision, not live"
+    return node.kind
+
+
+def _impact(desk: Desk, uri: str) -> Impact:
+    graph = desk.studio.graph
+    node = graph.get(uri)
+    down, up = graph.impact(uri).dependents, graph.origin(uri).dependents
+    live = [
+        n.name
+        for _, n, _ in down
+        if n.kind == "decision" and n.name in desk.studio.decisions and desk.studio.releases.live(n.name)
+    ]
+    if not down:
+        sentence = f"Nothing depends on `{uri}`: it can change or go, and nothing notices."
+    else:
+        sentence = f"If `{uri}` changes, **{plural(len(down), 'thing')}** must be made again or looked at."
+        if live:
+            names = ", ".join(f"`{n}`" for n in live)
+            sentence += f" {names} {'is' if len(live) == 1 else 'are'} live and would be affected."
+    return Impact(
+        uri,
+        node.kind,
+        node.name,
+        sentence,
+        tuple((n.uri, n.kind, why) for _, n, why in down),
+        tuple((n.uri, n.kind, why) for _, n, why in up),
+        _facts(desk, node),
+    )
+
+
+def _facts(desk: Desk, node: Node) -> tuple[SheetItem, ...]:
+    data: Mapping[str, Any] = node.data
+    items = [SheetItem("First seen", moment(datetime.fromtimestamp(node.at, UTC), desk.now))]
+    if node.kind == "fact":
+        if desk.studio.tables.exists(node.name):
+            items.append(SheetItem("Rows", count(desk.studio.tables.rows(node.name))))
+        columns = [f"`{f['name']}` {f['kind']}" for f in data.get("fields", ())]
+        items.append(SheetItem("Key", f"`{data.get('key', '')}`"))
+        items.append(SheetItem("Columns", ", ".join(columns)))
+    for key in (
+        "learner",
+        "rows",
+        "seed",
+        "refused_without_consent",
+        "code",
+        "data_digest",
+        "text",
+        "note",
+        "reward",
+        "unit",
+        "slots",
+    ):
+        value = data.get(key)
+        if value not in (None, "", []):
+            shown = (
+                count(value) if isinstance(value, int) and not isinstance(value, bool) and key != "seed" else str(value)
+            )
+            items.append(
+                SheetItem(
+                    capitalize_first(key.replace("_", " ")),
+                    f"`{shown[:16]}`" if key in ("code", "data_digest") else shown,
+                )
+            )
+    return tuple(items)

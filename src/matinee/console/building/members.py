@@ -1,0 +1,290 @@
+"""The member page: what would be decided for one unit now and why, what is held about it, what happened lately."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from matinee.choices import Choice, Id, Outcome
+from matinee.console.building.desk import Desk, as_value, safe_name
+from matinee.console.formats import capitalize_first, count, moment, plural, verb
+from matinee.console.pages import (
+    Card,
+    ChoiceRow,
+    FeatureRow,
+    Funnel,
+    KeptOut,
+    MemberPage,
+    MembersPage,
+    Preview,
+)
+from matinee.console.source import MemberQuery
+from matinee.decisions import Decision
+from matinee.exceptions import MatineeError, UnknownNameError
+from matinee.times import instant
+
+if TYPE_CHECKING:
+    from matinee.policies import Candidates, Policy, Request
+
+GHOSTS, ROWS = 8, 12
+LEARN_BELOW = 0.25  # of an even share among what was allowed: the policy shows it to learn, not to earn
+
+
+def members_page(desk: Desk, name: str, missing: str | None) -> MembersPage:
+    """The form that finds a unit, and for whom was decided lately."""
+    decision = desk.decision(name) if name else desk.first_decision()
+    unit = decision.unit if decision else "member"
+    seen: dict[tuple[str, str], tuple[int, datetime]] = {}
+    for choice in desk.choices(decision=name, limit=300):
+        key = (str(choice.unit), choice.decision)
+        n, last = seen.get(key, (0, choice.at))
+        seen[key] = (n + 1, max(last, choice.at))
+    units = tuple((u, d, n, last) for (u, d), (n, last) in list(seen.items())[:20])
+    return MembersPage(
+        headline="Whom was it decided for?",
+        lead=f"Look up {_article(unit)} {unit} by id: what would be decided now and why, and what happened.",
+        units=units,
+        unit_name=unit,
+        decisions=tuple(desk.studio.decisions),
+        decision=decision.name if decision else "",
+        missing=missing,
+    )
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1].lower() in "aeiou" else "a"
+
+
+def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
+    """One unit, for one decision."""
+    decision = desk.decision(query.decision) if query.decision else desk.first_decision()
+    if decision is None:
+        raise UnknownNameError("decision", query.decision, [])
+    unit = desk.unit_id(decision, query.unit)
+    usual = desk.context_keys(decision.name)
+    latest = next(iter(desk.choices(decision=decision.name, unit=query.unit, limit=1)), None)
+    shown = {
+        k: query.context.get(k, str(latest.context[k]) if latest and k in latest.context else v)
+        for k, v in usual.items()
+    }
+    shown |= {k: v for k, v in query.context.items() if k not in shown}
+    error = None
+    at: datetime | None = None
+    if query.at:
+        try:
+            at = instant(query.at)
+        except MatineeError as wrong:
+            error = str(wrong)
+    preview, missing = None, None
+    try:
+        preview = _preview(desk, decision, unit, {k: as_value(v) for k, v in shown.items() if v != ""}, at, query.slot)
+    except MatineeError as wrong:
+        missing = f"It cannot be decided now: {safe_name(wrong)}"
+    title = capitalize_first(decision.title)
+    when = f"as of {moment(at, desk.now)}, with the features held now" if at else "now"
+    lead = f"What this {decision.unit} would get {when}. A preview is never logged; drawn again, it may differ."
+    if preview is not None and preview.as_posters:
+        learn = sum(c.to_learn for c in preview.slots)
+        if learn:
+            thing = plural(learn, decision.entity or "title")
+            lead += f" {thing} of {count(len(preview.slots))} {verb(learn)} there to learn from."
+    return MemberPage(
+        unit=query.unit,
+        unit_name=decision.unit,
+        decision=decision.name,
+        decisions=tuple(desk.studio.decisions),
+        headline=f"{title} for {decision.unit} {query.unit}",
+        lead=lead,
+        context=tuple(shown.items()),
+        at=query.at,
+        preview=preview,
+        features=_features(desk, decision, unit),
+        choices=choice_rows(desk, desk.choices(unit=query.unit, limit=ROWS)),
+        error=error,
+        missing=missing,
+    )
+
+
+def _preview(
+    desk: Desk, decision: Decision, unit: Id, context: Mapping[str, Any], at: datetime | None, slot: int
+) -> Preview:
+    studio = desk.studio
+    choice = studio.decide(decision, unit, context, at=at, dry=True)
+    request, candidates, policy, _ = studio.live.preview(decision, unit, context)
+    best = _best_kept_out(choice, request, candidates, policy)
+    names = desk.names(decision, [*choice.action, *(i for i, _ in best)])
+    reasons = _reasons(desk, decision, request, choice)
+    even = 1.0 / max(1, len(choice.candidates))
+    slots = tuple(
+        Card(
+            str(one),
+            names.get(str(one), str(one)),
+            k + 1,
+            choice.propensities[k] if k < len(choice.propensities) else None,
+            reasons.get(one, ()),
+            note=f"slot {k + 1}",
+            to_learn=bool(choice.propensities) and not choice.fallback and choice.propensities[k] < LEARN_BELOW * even,
+        )
+        for k, one in enumerate(choice.action)
+    )
+    why = {g.name: g.reason for g in decision.guards}
+    kept_out = tuple(KeptOut(str(i), names.get(str(i), str(i)), guard, why.get(guard, guard)) for i, guard in best)
+    chosen = choice.action[slot - 1] if 0 < slot <= len(choice.action) else None
+    thing = decision.entity or "option"
+    return Preview(
+        decision=decision.name,
+        title="What would be shown" if desk.as_posters(decision) else "What would be decided",
+        policy=choice.policy or "no policy is released",
+        arm=choice.arm,
+        slots=slots,
+        kept_out=kept_out,
+        kept_out_total=sum(len(v) for v in choice.blocked.values()),
+        funnel=_funnel(decision, choice, len(candidates), thing),
+        as_posters=desk.as_posters(decision),
+        allowed=len(choice.candidates),
+        slot=slot if chosen is not None else 1,
+        fallback=choice.fallback,
+        drivers=_drivers(policy, request, candidates, chosen),
+        note="" if policy is None or policy.scorer is None else f"Scored by {policy.scorer.name}.",
+    )
+
+
+def _reasons(desk: Desk, decision: Decision, request: Request, choice: Choice) -> dict[Id, tuple[str, ...]]:
+    """Why, in words a member understands, where the domain can say."""
+    domain = desk.studio.domain_of(decision.name)
+    explain = domain.reasons.get(decision.name) if domain is not None else None
+    if explain is None:
+        return {}
+    found: dict[Id, tuple[str, ...]] = {}
+    for one in choice.action:
+        text = explain(desk.studio, request, one)
+        if text:
+            found[one] = (text,)
+    return found
+
+
+def _best_kept_out(
+    choice: Choice, request: Request, candidates: Candidates, policy: Policy | None
+) -> list[tuple[Id, str]]:
+    """The candidates that would have ranked best had no guard kept them out; in the guards' order if nothing scores."""
+    import numpy as np
+
+    guard_of = {i: guard for guard, ids in choice.blocked.items() for i in ids}
+    if not guard_of:
+        return []
+    ids = list(guard_of)
+    if policy is None or policy.scorer is None:
+        return [(i, guard_of[i]) for i in ids[:GHOSTS]]
+    where = np.flatnonzero(np.isin(candidates.ids, np.asarray(ids, candidates.ids.dtype)))
+    try:
+        scores = policy.scorer.score(request, candidates.take(where)).mean
+    except Exception:  # noqa: BLE001  # a scorer may refuse what no guard would let it see; the page shows them unranked
+        return [(i, guard_of[i]) for i in ids[:GHOSTS]]
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")[:GHOSTS]
+    return [(candidates.ids[where[k]].item(), guard_of[candidates.ids[where[k]].item()]) for k in order.tolist()]
+
+
+def _funnel(decision: Decision, choice: Choice, total: int, thing: str) -> Funnel:
+    if not total:
+        return Funnel(())
+    steps, left = [(f"{thing}s", total)], total
+    for guard in decision.guards:
+        n = len(choice.blocked.get(guard.name, ()))
+        if n:
+            left -= n
+            steps.append((f"after {guard.name}", left))
+    drawn = "fallback" if choice.fallback else "drawn"
+    return Funnel((*steps, (drawn, len(choice.action))))
+
+
+def _drivers(
+    policy: Policy | None, request: Request, candidates: Candidates, chosen: Id | None
+) -> tuple[tuple[str, float], ...]:
+    """What moved the score of what was chosen, where the scorer can say; the six strongest."""
+    import numpy as np
+
+    explain = getattr(policy.scorer, "explain", None) if policy is not None else None
+    if explain is None or chosen is None:
+        return ()
+    where = np.flatnonzero(candidates.ids == chosen)
+    if not len(where):
+        return ()
+    parts = explain(request, candidates, int(where[0]))
+    strongest = sorted(parts.items(), key=lambda kv: -abs(kv[1]))[:6]
+    return tuple((str(name), float(points)) for name, points in strongest)
+
+
+def _features(desk: Desk, decision: Decision, unit: Id) -> tuple[FeatureRow, ...]:
+    rows = []
+    for name, features in sorted(desk.studio.features.items()):
+        if features.key != decision.unit:
+            continue
+        try:
+            values = desk.studio.features_of(name, unit)
+        except MatineeError as error:
+            rows.append(FeatureRow(name, "not readable", str(error)))
+            continue
+        rows += [FeatureRow(name, one, shown_value(values.get(one))) for one in features.names]
+    return tuple(rows)
+
+
+def shown_value(value: Any) -> str:
+    """A feature's value, short enough for a narrow column."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(shown_value(v) for v in list(value)[-5:])
+        return f"{len(value)} values, newest: {shown}" if len(value) > 5 else shown or "none"
+    if isinstance(value, dict):
+        top = sorted(value.items(), key=lambda kv: -kv[1] if isinstance(kv[1], int | float) else 0)[:4]
+        return f"{len(value)}: " + ", ".join(f"{k} × {v}" for k, v in top) if value else "none"
+    if isinstance(value, datetime):
+        return moment(value)
+    return str(value)[:80]
+
+
+def choice_rows(desk: Desk, choices: list[Choice]) -> tuple[ChoiceRow, ...]:
+    """Choices as rows, with the names of what was chosen and what followed."""
+    outcomes = desk.outcomes(choices)
+    names: dict[str, dict[str, str]] = {}
+    for choice in choices:
+        if choice.decision in desk.studio.decisions:
+            found = names.setdefault(choice.decision, {})
+            wanted = [i for i in choice.action[:4] if str(i) not in found]
+            if wanted:
+                found |= desk.names(desk.decision(choice.decision), wanted)
+    rows = []
+    for c in choices:
+        named = names.get(c.decision, {})
+        shown = tuple(named.get(str(i), str(i)) for i in c.action)
+        probability = c.propensities[0] if c.propensities else None
+        rows.append(
+            ChoiceRow(
+                c.id,
+                c.at,
+                c.decision,
+                str(c.unit),
+                shown,
+                probability,
+                c.policy,
+                c.arm,
+                c.fallback,
+                followed(outcomes[c.id]),
+            )
+        )
+    return tuple(rows)
+
+
+def followed(outcomes: list[Outcome]) -> tuple[str, ...]:
+    """What followed in a few words: each fact, and how often."""
+    counts: dict[str, int] = {}
+    for o in outcomes:
+        counts[o.fact] = counts.get(o.fact, 0) + 1
+    return tuple(fact if n == 1 else f"{fact} × {n}" for fact, n in counts.items())
