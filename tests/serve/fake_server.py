@@ -46,12 +46,12 @@ class SlowStudio:
 
 
 if __name__ == "__main__":
-    folder, generation, drain, host, port = sys.argv[1:]
+    folder, generation, drain, host, port, timeout = sys.argv[1:]
     serve(
         SlowStudio(Path(folder), int(generation)),  # type: ignore[arg-type]  # a stand-in
         host=host,
         port=int(port),
-        settings=ServeSettings(max_in_flight=4, timeout=5.0, drain=float(drain), grace=5.0),
+        settings=ServeSettings(max_in_flight=4, timeout=float(timeout), drain=float(drain), grace=5.0),
         started=say,
     )
     say("returned")

@@ -37,7 +37,7 @@ from matinee.serve.bodies import (
     OutcomesReply,
 )
 from matinee.serve.errors import Answer, HttpError, answer_error, detail
-from matinee.serve.limits import Gate, read_body
+from matinee.serve.limits import Gate, read_body, slow_body
 from matinee.serve.metrics import CONTENT_TYPE, Metrics
 from matinee.serve.openapi import openapi
 from matinee.serve.settings import ServeSettings
@@ -53,6 +53,7 @@ _OUTCOME = msgspec.json.Decoder(OutcomeBody)
 _OUTCOMES = msgspec.json.Decoder(list[OutcomeBody])
 _ENCODE = msgspec.json.Encoder(enc_hook=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
 _JSON = {"content-type": "application/json", "cache-control": "no-store"}
+_RAW_JSON = [(k.encode(), v.encode()) for k, v in _JSON.items()]
 ANYBODY = ("service", "operator", "viewer")
 _NO_ROUTE = {
     404: ("not_found", "there is nothing at this address, must be one of those in /openapi.json"),
@@ -66,7 +67,7 @@ class Service:
 
     def __init__(self, studio: Studio, settings: ServeSettings) -> None:
         self.studio, self.settings = studio, settings
-        self.guardian = Guardian(studio.root, hosts=settings.hosts)
+        self.guardian = Guardian(studio.root, hosts=settings.hosts, every=settings.refresh)
         # Pages take long and run in threads: they have a gate of their own, so that they cannot keep decisions out.
         self.gate, self.pages, self.metrics = Gate(settings.max_in_flight), Gate(settings.max_in_flight), Metrics()
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="matinee-serve")
@@ -240,12 +241,15 @@ class Endpoint:
         service.metrics.observe(self.name, answer.status, time.perf_counter() - start)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        settings = self.service.settings
-        body = b""
-        if scope["method"] == "POST":
-            body = await read_body(scope, receive, settings.max_body, settings.timeout)
-        async with asyncio.timeout(settings.timeout):
-            return await self.handler(scope, body)
+        settings, body = self.service.settings, None
+        try:
+            async with asyncio.timeout(settings.timeout):
+                body = await read_body(scope, receive, settings.max_body) if scope["method"] == "POST" else b""
+                return await self.handler(scope, body)
+        except TimeoutError:
+            if body is None:
+                raise slow_body(settings.timeout) from None
+            raise
 
 
 class Page:
@@ -282,8 +286,11 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 async def _send(answer: Answer, send: Send, *, head: bool = False) -> None:
-    headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers.items()]
-    headers.append((b"content-length", str(len(answer.body)).encode()))
+    if answer.headers is _JSON:
+        headers = [*_RAW_JSON, (b"content-length", b"%d" % len(answer.body))]
+    else:
+        headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers.items()]
+        headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else answer.body})
 

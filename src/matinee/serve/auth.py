@@ -13,9 +13,11 @@ import hashlib
 import hmac
 import os
 import secrets
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, cast
@@ -142,18 +144,23 @@ class Guardian:
     Args:
         root: The studio's folder.
         hosts: Names by which the service may be addressed; with tokens and without names, any.
+        every: Seconds between looks at the file.
     """
 
-    def __init__(self, root: Path, *, hosts: Collection[str] = ()) -> None:
-        self._root, self._path = root, root / FILE
+    def __init__(self, root: Path, *, hosts: Collection[str] = (), every: float = 1.0) -> None:
+        self._root, self._path, self._every, self._looked = root, root / FILE, every, 0.0
         self._stamp: tuple[int, int] | None = None
         self._tokens: dict[str, Token] = {}
         self._named = {h.lower() for h in hosts}
         self.open = True
-        self.reload()
+        self._look()
 
-    def reload(self) -> None:
-        """Read the file if it has changed."""
+    def _look(self) -> None:
+        """Read the file if it has changed, and not too often."""
+        now = time.monotonic()
+        if now - self._looked < self._every:
+            return
+        self._looked = now
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -190,13 +197,14 @@ class Guardian:
         Raises:
             HttpError: 421 for a host name that is not ours, 403 for another machine while nobody needs a token.
         """
-        self.reload()
+        self._look()
         if not self.open:
             self._check_host(scope, self._named)
             found = self._find(_sent_token(header(scope, b"authorization")))
             return None if found is None else Caller(found.name, found.role)
         self._check_host(scope, {*LOOPBACK, *self._named})
-        if not _is_loopback(scope.get("client")):
+        client = scope.get("client")  # a Unix socket has none, and is on this machine
+        if client is not None and not _is_loopback(client[0]):
             text = "this studio has no tokens and answers its own machine only; make one with `matinee token`"
             raise HttpError(403, "no_tokens", text)
         return Caller("local", "operator")
@@ -226,6 +234,7 @@ class Guardian:
             raise HttpError(421, "wrong_host", text)
 
 
+@lru_cache(64)
 def _host_name(netloc: str) -> str:
     """The name in `name:port` or `[::1]:port`, in lower case; empty for what is neither."""
     try:
@@ -234,10 +243,11 @@ def _host_name(netloc: str) -> str:
         return ""
 
 
-def _is_loopback(client: tuple[str, int] | None) -> bool:
-    """True for a connection from this machine; a Unix socket has no address and is one."""
+@lru_cache(64)
+def _is_loopback(address: str) -> bool:
+    """True for a connection from this machine."""
     try:
-        return client is None or ip_address(client[0]).is_loopback
+        return ip_address(address).is_loopback
     except ValueError:
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from starlette.types import Receive, Scope
 
@@ -51,43 +51,39 @@ def header(scope: Scope, name: bytes) -> str:
     return ""
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, timeout: float) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The body of a request.
 
     Raises:
-        HttpError: 408 for a caller who takes longer than `timeout` seconds to send it; 400 for one who left before the
-            end. 413 for a body over `limit` bytes: by its `Content-Length` before anything is read, else as soon as
-            too much has come; the answer closes the connection, so that the rest is not read either.
+        HttpError: 413 for a body over `limit` bytes: by its `Content-Length` before anything is read, else as soon as
+            too much has come; the answer closes the connection, so that the rest is not read either. 400 for a caller
+            who left before the end.
     """
     announced = header(scope, b"content-length")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
-    try:
-        async with asyncio.timeout(timeout):
-            return await _read(receive, limit)
-    except TimeoutError:
-        text = f"the body did not come within {timeout:g} s, must be sent at once"
-        raise HttpError(408, "slow_body", text, {"connection": "close"}) from None
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    first: dict[str, Any] = dict(await receive())
-    if not first.get("more_body", False) and first["type"] == "http.request":
-        body = bytes(first.get("body", b""))  # the usual case: all of it came at once
+    first = await receive()
+    if first["type"] == "http.request" and not first.get("more_body", False):
+        body: bytes = first.get("body", b"")  # the usual case: all of it came at once
         if len(body) > limit:
             raise _too_large(limit)
         return body
-    chunks, size, message = bytearray(), 0, first
+    chunks, message = bytearray(), first
     while True:
         if message["type"] == "http.disconnect":
             raise HttpError(400, "incomplete", "the body ended early, must be sent whole")
         chunks += message.get("body", b"")
-        size = len(chunks)
-        if size > limit:
+        if len(chunks) > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
             return bytes(chunks)
-        message = dict(await receive())
+        message = await receive()
+
+
+def slow_body(timeout: float) -> HttpError:
+    """The answer to a caller who sends too slowly; it closes the connection."""
+    text = f"the body did not come within {timeout:g} s, must be sent at once"
+    return HttpError(408, "slow_body", text, {"connection": "close"})
 
 
 def _too_large(limit: int) -> HttpError:

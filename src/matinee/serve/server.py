@@ -117,7 +117,9 @@ def serve(
 def _listen(host: str, port: int) -> socket.socket:
     """A bound socket; bound here so that a port in use is said in words, before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family)
+    # asyncio turns Nagle's algorithm off only for sockets that name their protocol; with it on, head and body of an
+    # answer are 40 ms apart.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
