@@ -12,6 +12,32 @@ Under pytest, one test a promise:
 
 from __future__ import annotations
 
+from matinee.testing.features import check_features, random_facts, yield_features_checks
 from matinee.testing.models import Rows, check_model, example_rows, yield_model_checks
+from matinee.testing.parts import check_guard, check_scorer, yield_guard_checks, yield_scorer_checks
+from matinee.testing.policies import (
+    ColumnScorer,
+    check_policy,
+    example_candidates,
+    example_request,
+    yield_policy_checks,
+)
 
-__all__ = ["Rows", "check_model", "example_rows", "yield_model_checks"]
+__all__ = [
+    "ColumnScorer",
+    "Rows",
+    "check_features",
+    "check_guard",
+    "check_model",
+    "check_policy",
+    "check_scorer",
+    "example_candidates",
+    "example_request",
+    "example_rows",
+    "random_facts",
+    "yield_features_checks",
+    "yield_guard_checks",
+    "yield_model_checks",
+    "yield_policy_checks",
+    "yield_scorer_checks",
+]

@@ -408,12 +408,12 @@ def yield_model_checks() -> Iterator[ModelCheck]:
     yield repr_is_short
 
 
-def check_model(model: Model, *, seed: int = 7, example: Example = example_rows) -> None:
+def check_model(model: Model, rng: np.random.Generator | None = None, *, example: Example = example_rows) -> None:
     """Run every check on a model of your own.
 
     Args:
         model: Not fitted, or fitted: it is left as it is.
-        seed: Of the generator each check draws from.
+        rng: Where the checks draw from.
         example: `example(model, rng)` gives rows the model can learn from, where `example_rows` does not suit it.
 
     Raises:
@@ -423,4 +423,4 @@ def check_model(model: Model, *, seed: int = 7, example: Example = example_rows)
         >>> from matinee.models import Logistic
         >>> check_model(Logistic())
     """
-    run(yield_model_checks(), model, seed, example=example)
+    run(yield_model_checks(), model, rng, example=example)

@@ -9,6 +9,8 @@ import numpy as np
 
 from matinee.exceptions import MatineeError
 
+SEED = 7
+
 
 def expect(holds: bool, sentence: str) -> None:
     """Fail with the sentence unless it holds. Unlike `assert` it is not stripped by `python -O`."""
@@ -27,11 +29,19 @@ def refusal(action: Callable[[], Any], what: str) -> str:
     raise AssertionError(f"{what} was accepted, must be refused")
 
 
-def run(checks: Iterable[Callable[..., None]], subject: Any, seed: int, **options: Any) -> None:
+def run(
+    checks: Iterable[Callable[..., None]],
+    subject: Any,
+    rng: np.random.Generator | None,
+    *arguments: Any,
+    label: str = "",
+    **options: Any,
+) -> None:
     """Run each check with a generator of its own; the first failure is raised under the check's name."""
+    source = np.random.default_rng(SEED) if rng is None else rng
     for check in checks:
         try:
-            check(subject, np.random.default_rng(seed), **options)
+            check(subject, source.spawn(1)[0], *arguments, **options)
         except AssertionError as error:
             promise = check.__name__.replace("_", " ")
-            raise AssertionError(f"{subject!r} breaks a promise, {promise!r}: {error}") from error
+            raise AssertionError(f"{label or repr(subject)} breaks a promise, {promise!r}: {error}") from error
