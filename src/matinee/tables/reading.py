@@ -120,8 +120,8 @@ def collected(rows: pl.LazyFrame, files: Sequence[IcebergFile]) -> pl.DataFrame:
         return rows.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise StorageError(
-            f"{_damaged(files)} cannot be read ({str(error).splitlines()[0]}), must be as it was written: restore it from "
-            "a backup"
+            f"{_damaged(files)} cannot be read ({str(error).splitlines()[0]}), must be as it was written: restore it "
+            "from a backup"
         ) from error
 
 

@@ -184,7 +184,7 @@ class Tables:
         for own in marks:
             if own.startswith(_RESERVED):
                 raise MatineeError(
-                    f"mark == {own!r}, must not begin with {' or '.join(_RESERVED)}: those properties are the table's own"
+                    f"mark == {own!r}, must not begin with {' or '.join(_RESERVED)}: those are the table's own"
                 )
         with self._warehouse.writing(name):
             table = self._warehouse.load(name)

@@ -26,6 +26,7 @@ from matinee.tables.warehouse import Attempt, Warehouse, retried
 EXPIRE_EVERY = 20  # snapshots that nothing holds, before an append expires them; 400 of them make a commit take 0.4 s
 GRACE = timedelta(hours=1)  # how long readers may go on with files that a compaction replaced
 _BATCH_ROWS = 1 << 25  # rows compacted in one commit, about
+_MUCH_LARGER = 4
 
 
 # -- Expiry and sweep --------------------------------------------------------------------------------------------------
@@ -132,26 +133,30 @@ def compact(warehouse: Warehouse, name: str, key: str, min_files: int, now: date
 
 
 def _groups(files: Iterable[IcebergFile], min_files: int) -> list[list[IcebergFile]]:
-    """Small files of one bucket, as many as make a full file; only of buckets with at least `min_files` of them."""
-    small: dict[int, list[IcebergFile]] = {}
+    """Files to be merged: small ones of one bucket, as many as make a full file; only where there are `min_files`.
+
+    A file much larger than all the smaller ones together is left alone: rewriting a year for the sake of a day would
+    cost more with every day.
+    """
+    by_bucket: dict[int, list[IcebergFile]] = {}
     for file in files:
         if file.record_count < writing.FILE_ROWS // 2:
-            small.setdefault(reading.bucket_in(file), []).append(file)
+            by_bucket.setdefault(reading.bucket_in(file), []).append(file)
     groups = []
-    for _, found in sorted(small.items()):
-        if len(found) < max(2, min_files):
-            continue
+    for _, found in sorted(by_bucket.items()):
         group: list[IcebergFile] = []
         size = 0
         for file in sorted(found, key=lambda f: (f.record_count, f.file_path)):
-            if size + file.record_count > writing.FILE_ROWS and len(group) > 1:
+            if len(group) >= min_files and file.record_count > _MUCH_LARGER * size:
+                break
+            if size + file.record_count > writing.FILE_ROWS:
                 groups.append(group)
                 group, size = [], 0
             group.append(file)
             size += file.record_count
-        if len(group) > 1:
-            groups.append(group)
-    return groups
+        groups.append(group)
+    full = {reading.bucket_in(group[0]) for group in groups if len(group) >= min_files}
+    return [group for group in groups if len(group) > 1 and reading.bucket_in(group[0]) in full]
 
 
 def _merge(table: Table, groups: Sequence[list[IcebergFile]], key: str, now: datetime) -> list[IcebergFile]:
