@@ -50,6 +50,10 @@ class Drift:
         """The same state, to be changed on its own."""
         return Drift(self.surplus.copy(), self.spread.copy(), self.memory, self.prior, self.strength)
 
+    def emptied(self) -> Drift:
+        """The same settings, nothing seen yet."""
+        return Drift(np.zeros_like(self.surplus), np.zeros_like(self.spread), self.memory, self.prior, self.strength)
+
     def shifts(self, segments: Array) -> Array:
         """Shift of the log-odds now, for the segments (rows, processors) that payments fall into."""
         which = np.arange(segments.shape[1])[None, :]

@@ -60,4 +60,4 @@ class Stopped(mt.Fact, key="invoice"):
     )
 
 
-FACTS = [Processor, Invoice, Attempt, Stopped]
+FACTS: list[type[mt.Fact]] = [Processor, Invoice, Attempt, Stopped]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +19,7 @@ import polars as pl
 from matinee.exceptions import UnknownColumnError
 
 Array = np.ndarray[Any, Any]
+Payments = Mapping[str, Array]  # one array a column, see `payments`
 REQUIRED = ("amount_minor", "at", "number", "card", "three_d")
 EXTRAS = ("weekday", "country", "number", "gap_seconds", "previous")
 MOST_LEVELS = 6
@@ -46,7 +48,7 @@ class Columns:
         cards = _levels(frame, "card")
         levels = {name: _levels(frame, name) for name in extras if name in ("country", "previous")}
         made = cls(cards, [], list(extras), levels)
-        basic = made._basic(frame)
+        basic = made._basic(payments(frame))
         groups = {n: "card" if n.startswith("card=") else n for n in basic if n not in ("amount_minor", "hour")}
         for size in (2, 3):
             for names in combinations(groups, size):
@@ -56,40 +58,32 @@ class Columns:
                     made.crossed.append(names)
         return made
 
-    def plain(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Amount, hour, flags and networks, without crossings."""
-        return pl.DataFrame({**self._basic(frame), **self._extra(frame)})
+    def plain(self, payments: Payments) -> dict[str, Array]:
+        """Amount, hour, flags and networks, without crossings; one array a column."""
+        return {**self._basic(payments), **self._extra(payments)}
 
-    def full(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def full(self, payments: Payments) -> dict[str, Array]:
         """The same with crossings."""
-        basic = self._basic(frame)
-        return pl.DataFrame({**basic, **{"×".join(n): _product(basic, n) for n in self.crossed}, **self._extra(frame)})
+        basic = self._basic(payments)
+        return {**basic, **{"×".join(n): _product(basic, n) for n in self.crossed}, **self._extra(payments)}
 
-    def _basic(self, frame: pl.DataFrame) -> dict[str, Array]:
-        for name in REQUIRED:
-            if name not in frame.columns:
-                raise UnknownColumnError("the payments", name, frame.columns)
-        card = frame["card"]
+    def _basic(self, payments: Payments) -> dict[str, Array]:
         return {
-            "amount_minor": frame["amount_minor"].cast(pl.Float64).to_numpy(),
-            "hour": frame["at"].dt.hour().cast(pl.Float64).to_numpy(),
-            "three_d": frame["three_d"].cast(pl.Float64).fill_null(0.0).to_numpy(),
-            "first": (frame["number"] == 1).cast(pl.Float64).fill_null(1.0).to_numpy(),
-            **{f"card={c}": (card == c).cast(pl.Float64).fill_null(0.0).to_numpy() for c in self.cards},
+            "amount_minor": payments["amount_minor"],
+            "hour": payments["hour"],
+            "three_d": payments["three_d"],
+            "first": (payments["number"] <= 1).astype(np.float64),
+            **{f"card={c}": (payments["card"] == c).astype(np.float64) for c in self.cards},
         }
 
-    def _extra(self, frame: pl.DataFrame) -> dict[str, Array]:
+    def _extra(self, payments: Payments) -> dict[str, Array]:
         found: dict[str, Array] = {}
         for name in self.extras:
             if name in self.levels:
-                column = frame[name]
-                found |= {
-                    f"{name}={v}": (column == v).cast(pl.Float64).fill_null(0.0).to_numpy() for v in self.levels[name]
-                }
-            elif name == "weekday":
-                found[name] = frame["at"].dt.weekday().cast(pl.Float64).to_numpy()
+                column = payments[name]
+                found |= {f"{name}={v}": (column == v).astype(np.float64) for v in self.levels[name]}
             else:
-                found[name] = frame[name].cast(pl.Float64).fill_null(-1.0).to_numpy()
+                found[name] = payments[name]
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +99,48 @@ class Columns:
     def from_json(cls, data: Mapping[str, Any]) -> Columns:
         """What `to_json` gave."""
         return cls(data["cards"], [tuple(c) for c in data["crossed"]], data["extras"], data["levels"])
+
+
+def payments(frame: pl.DataFrame) -> Payments:
+    """A frame of attempts as arrays of one length: numbers as float64, words as objects.
+
+    Raises:
+        UnknownColumnError: If a column that every payment must have is missing.
+    """
+    for name in REQUIRED:
+        if name not in frame.columns:
+            raise UnknownColumnError("the payments", name, frame.columns)
+    found: dict[str, Array] = {
+        "amount_minor": frame["amount_minor"].cast(pl.Float64).to_numpy(),
+        "hour": frame["at"].dt.hour().cast(pl.Float64).to_numpy(),
+        "weekday": frame["at"].dt.weekday().cast(pl.Float64).to_numpy(),
+        "three_d": frame["three_d"].cast(pl.Float64).fill_null(0.0).to_numpy(),
+        "number": frame["number"].cast(pl.Float64).fill_null(1.0).to_numpy(),
+        "card": frame["card"].to_numpy(),
+    }
+    if "gap_seconds" in frame.columns:
+        found["gap_seconds"] = frame["gap_seconds"].cast(pl.Float64).fill_null(-1.0).to_numpy()
+    return found | {n: frame[n].to_numpy() for n in ("country", "previous") if n in frame.columns}
+
+
+def payment(context: Mapping[str, Any], at: datetime) -> Payments:
+    """One payment from what is known when it is to be charged; the unknown is as null was in training."""
+
+    def one(value: Any) -> Array:
+        return np.array([value], object if isinstance(value, str) or value is None else np.float64)
+
+    gap = context.get("gap_seconds")
+    return {
+        "amount_minor": one(float(context["amount_minor"])),
+        "hour": one(float(at.hour)),
+        "weekday": one(float(at.isoweekday())),
+        "three_d": one(float(context.get("three_d") or 0.0)),
+        "number": one(float(context.get("number") or 1.0)),
+        "card": one(context.get("card")),
+        "gap_seconds": one(-1.0 if gap is None else float(gap)),
+        "country": one(context.get("country")),
+        "previous": one(context.get("previous")),
+    }
 
 
 def _levels(frame: pl.DataFrame, name: str) -> list[str]:

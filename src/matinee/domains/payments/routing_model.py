@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,13 +12,14 @@ import polars as pl
 
 import matinee as mt
 from matinee.domains.payments.drift import Drift
-from matinee.domains.payments.routing_columns import EXTRAS, Columns
+from matinee.domains.payments.routing_columns import EXTRAS, Columns, Payments, payments
 from matinee.exceptions import BadInputError, StorageError
 
 if TYPE_CHECKING:
     from matinee.models import Model
 
 Array = np.ndarray[Any, Any]
+View = Mapping[str, Array]  # columns of a model, one array each
 FOLDS = 5
 FEWEST = 200  # attempts of a processor below which nothing is learned of it
 _SHALLOW: dict[str, Any] = {"leaves": 7, "trees": 120, "rate": 0.03, "min_rows": 20, "l2": 0.0}
@@ -90,13 +91,13 @@ class RoutingModel:
         folds = (attempts["at"].dt.epoch("d").to_numpy() % FOLDS).astype(np.int64)
         extras = self.extras if self.extras is not None else self._worthwhile(attempts, action, approved, folds, seed)
         self.columns = Columns.learn(attempts, extras)
-        views = self._views(attempts)
+        views = self._views(payments(attempts))
         outside = np.empty((len(attempts), len(self.processors)))
         for fold in range(FOLDS):
             held = folds == fold
             if held.any():
                 models = _fit_all(views, action, approved, ~held, len(self.processors), seed)
-                outside[held] = _logits(models, {k: v[np.flatnonzero(held)] for k, v in views.items()})
+                outside[held] = _logits(models, views, held)
             progress(1, f"routing: fold {fold + 1} of {FOLDS}")
         everything = np.ones(len(attempts), np.bool_)
         self._models = _fit_all(views, action, approved, everything, len(self.processors), seed)
@@ -113,16 +114,18 @@ class RoutingModel:
         action, approved = self._answers(attempts)
         self.columns = Columns.learn(attempts, self.extras or ())
         everything = np.ones(len(attempts), np.bool_)
-        self._models = _fit_all(self._views(attempts), action, approved, everything, len(self.processors), seed)
+        self._models = _fit_all(
+            self._views(payments(attempts)), action, approved, everything, len(self.processors), seed
+        )
         return self
 
     def static(self, attempts: pl.DataFrame) -> Array:
         """Chance of approval by processor without the filter, shape (rows, processors)."""
-        return sigmoid(_logits(self._models, self._views(attempts)))
+        return sigmoid(_logits(self._models, self._views(payments(attempts))))
 
-    def predict(self, attempts: pl.DataFrame) -> Array:
+    def predict(self, attempts: pl.DataFrame | Payments) -> Array:
         """Chance of approval as of what was last observed, shape (rows, processors)."""
-        views = self._views(attempts)
+        views = self._views(payments(attempts) if isinstance(attempts, pl.DataFrame) else attempts)
         return sigmoid(_logits(self._models, views) + self.drift.shifts(self._segments_of(views["full"])))
 
     def replay(self, attempts: pl.DataFrame, static: Array | None = None, *, fresh: bool = False) -> Array:
@@ -135,15 +138,15 @@ class RoutingModel:
             static: Static chances to build on, shape (rows, processors), where they come from other models.
             fresh: Begin with an empty filter rather than with what was last observed.
         """
-        views = self._views(attempts)
+        views = self._views(payments(attempts))
         logits = _logits(self._models, views) if static is None else logit(static)
         action, approved = self._answers(attempts)
-        drift = Drift.fresh(*self.drift.surplus.shape, self.settings) if fresh else self.drift.copy()
+        drift = self.drift.emptied() if fresh else self.drift.copy()
         return sigmoid(logits + drift.replay(logits, self._segments_of(views["full"]), action, approved))
 
     def observe(self, attempts: pl.DataFrame) -> None:
         """Take in answers, in order of time: what serving does as they arrive."""
-        views = self._views(attempts)
+        views = self._views(payments(attempts))
         action, approved = self._answers(attempts)
         self.drift.replay(_logits(self._models, views), self._segments_of(views["full"]), action, approved)
 
@@ -201,22 +204,23 @@ class RoutingModel:
         action = attempts["processor"].replace_strict(index, return_dtype=pl.Int64).to_numpy()
         return action, attempts["approved"].cast(pl.Float64).to_numpy()
 
-    def _views(self, attempts: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        return {"plain": self.columns.plain(attempts), "full": self.columns.full(attempts)}
+    def _views(self, rows: Payments) -> dict[str, View]:
+        return {"plain": self.columns.plain(rows), "full": self.columns.full(rows)}
 
-    def _grow_segments(self, full: pl.DataFrame, action: Array, approved: Array, seed: int) -> None:
+    def _grow_segments(self, full: View, action: Array, approved: Array, seed: int) -> None:
         self._segments, self._leaves = [], []
         for p in range(len(self.processors)):
             rows = np.flatnonzero(action == p)
-            tree = mt.LightGBM(**_SEGMENTS).fit(full[rows], approved[rows], seed=seed)
+            tree = mt.LightGBM(**_SEGMENTS).fit(_frame(full, rows), approved[rows], seed=seed)
             self._segments.append(tree)
             # A leaf is known by its value: one tree gives one value a leaf.
-            self._leaves.append(np.unique(tree.score(full[rows])))
+            self._leaves.append(np.unique(_score(tree, full, rows)))
 
-    def _segments_of(self, full: pl.DataFrame) -> Array:
-        found = np.empty((full.height, len(self.processors)), np.int64)
+    def _segments_of(self, full: View) -> Array:
+        found = np.empty((len(full["hour"]), len(self.processors)), np.int64)
+        matrix = _matrix(self._segments[0], full)
         for p, (tree, leaves) in enumerate(zip(self._segments, self._leaves, strict=True)):
-            found[:, p] = np.minimum(np.searchsorted(leaves, tree.score(full)), len(leaves) - 1)
+            found[:, p] = np.minimum(np.searchsorted(leaves, _score_matrix(tree, matrix)), len(leaves) - 1)
         return found
 
     def _worthwhile(self, attempts: pl.DataFrame, action: Array, approved: Array, folds: Array, seed: int) -> list[str]:
@@ -233,7 +237,7 @@ class RoutingModel:
     def _losses(
         self, attempts: pl.DataFrame, extras: list[str], action: Array, approved: Array, folds: Array, seed: int
     ) -> Array:
-        plain = Columns.learn(attempts, extras).plain(attempts)
+        plain = Columns.learn(attempts, extras).plain(payments(attempts))
         loss = np.zeros(len(attempts))
         for p in range(len(self.processors)):
             for fold in range(FOLDS):
@@ -242,28 +246,55 @@ class RoutingModel:
                     np.flatnonzero((action == p) & (folds == fold)),
                 )
                 if len(held):
-                    q = mt.LightGBM(**_SHALLOW).fit(plain[train], approved[train], seed=seed).score(plain[held])
+                    model = mt.LightGBM(**_SHALLOW).fit(_frame(plain, train), approved[train], seed=seed)
+                    q = _score(model, plain, held)
                     loss[held] = -np.log(np.where(approved[held] == 1, q, 1 - q))
         return loss
 
 
+def _frame(view: View, rows: Array) -> pl.DataFrame:
+    return pl.DataFrame({name: column[rows] for name, column in view.items()})
+
+
+def _score(model: Model, view: View, rows: Array | None = None) -> Array:
+    """Scores without building a frame: the path that serving takes."""
+    return _score_matrix(model, _matrix(model, view, rows))
+
+
+def _matrix(model: Model, view: View, rows: Array | None = None) -> Array:
+    assert isinstance(model, mt.LightGBM)
+    columns = view if rows is None else {name: column[rows] for name, column in view.items()}
+    return model.encode(columns, len(columns["hour"]))
+
+
+def _score_matrix(model: Model, matrix: Array) -> Array:
+    assert isinstance(model, mt.LightGBM)
+    return model.score_array(matrix)
+
+
 def _fit_all(
-    views: dict[str, pl.DataFrame], action: Array, approved: Array, rows: Array, processors: int, seed: int
+    views: Mapping[str, View], action: Array, approved: Array, rows: Array, processors: int, seed: int
 ) -> list[list[Model]]:
     """One list of variants a processor, fitted on the rows of the mask."""
     found: list[list[Model]] = []
     for p in range(processors):
         index = np.flatnonzero(rows & (action == p))
-        found.append([mt.LightGBM(**how).fit(views[view][index], approved[index], seed=seed) for view, how in VARIANTS])
+        frames = {name: _frame(view, index) for name, view in views.items()}
+        found.append([mt.LightGBM(**how).fit(frames[view], approved[index], seed=seed) for view, how in VARIANTS])
     return found
 
 
-def _logits(models: list[list[Model]], views: dict[str, pl.DataFrame]) -> Array:
-    """Mean log-odds over the variants, shape (rows, processors)."""
-    out = np.zeros((views["plain"].height, len(models)))
+def _logits(models: list[list[Model]], views: Mapping[str, View], rows: Array | None = None) -> Array:
+    """Mean log-odds over the variants, shape (rows, processors); of the rows of a mask where one is given."""
+    index = None if rows is None else np.flatnonzero(rows)
+    height = len(views["plain"]["hour"]) if index is None else len(index)
+    out = np.zeros((height, len(models)))
+    # Models that read the same view read the same matrix: they were fitted on the same columns.
+    readers = {view: model for (view, _), model in zip(VARIANTS, models[0], strict=True)}
+    matrices = {view: _matrix(model, views[view], index) for view, model in readers.items()}
     for p, variants in enumerate(models):
         for (view, _), model in zip(VARIANTS, variants, strict=True):
-            out[:, p] += logit(model.score(views[view])) / len(variants)
+            out[:, p] += logit(_score_matrix(model, matrices[view])) / len(variants)
     return out
 
 

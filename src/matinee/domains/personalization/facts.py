@@ -86,4 +86,4 @@ class Licence(mt.Fact, key="title", scheduled=True):
     ends: datetime | None = None
 
 
-FACTS = [Member, Title, Played, Rated, Shown, Tagged, Licence]
+FACTS: list[type[mt.Fact]] = [Member, Title, Played, Rated, Shown, Tagged, Licence]
