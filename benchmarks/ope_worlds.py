@@ -120,6 +120,18 @@ def slates(n: int = 3000, items: int = 6, slots: int = 3) -> World:
             left[np.arange(count), chosen[:, k]] = 0.0
         return chosen, p
 
+    def worth(items_left: tuple[int, ...], clicked: float, depth: int) -> float:
+        """Expected clicks from here on, over the policy's draws; exact, as a list has few continuations."""
+        if depth == slots:
+            return 0.0
+        weight = wants[list(items_left)]
+        total = 0.0
+        for item, share in zip(items_left, weight / weight.sum(), strict=True):
+            rest = tuple(i for i in items_left if i != item)
+            p = float(likes[item] * (1.2 if clicked else 1.0))
+            total += share * (p * (1.0 + worth(rest, 1.0, depth + 1)) + (1 - p) * worth(rest, clicked, depth + 1))
+        return total
+
     def rewards(rng: np.random.Generator, chosen: NDArray[np.int64]) -> Floats:
         out = np.zeros(chosen.shape)
         clicked = np.zeros(len(chosen))
@@ -128,8 +140,7 @@ def slates(n: int = 3000, items: int = 6, slots: int = 3) -> World:
             clicked = clicked + out[:, k]
         return out
 
-    deep = np.random.default_rng(4)
-    truth = float(rewards(deep, sequence(deep, wants, 2_000_000)[0]).sum(axis=1).mean())
+    truth = worth(tuple(range(items)), 0.0, 0)
 
     def draw(rng: np.random.Generator) -> SlateLog:
         chosen, p = sequence(rng, np.ones(items), n)

@@ -4,6 +4,7 @@ from matinee.evaluate.compare import Comparison, compare
 from matinee.evaluate.estimators import LAMBDAS, METHODS, Terms, terms
 from matinee.evaluate.evidence import Evidence, EvidenceTable, closed_only, estimate, estimate_all
 from matinee.evaluate.logged import Logged, SlateLog, balanced, unsupported_mass
+from matinee.evaluate.reward_model import CrossFitted, cross_fit
 from matinee.evaluate.slates import SLATE_METHODS, slate_terms
 from matinee.evaluate.thresholds import Refusal, Thresholds, effective_size
 
@@ -12,6 +13,7 @@ __all__ = [
     "METHODS",
     "SLATE_METHODS",
     "Comparison",
+    "CrossFitted",
     "Evidence",
     "EvidenceTable",
     "Logged",
@@ -22,6 +24,7 @@ __all__ = [
     "balanced",
     "closed_only",
     "compare",
+    "cross_fit",
     "effective_size",
     "estimate",
     "estimate_all",

@@ -171,8 +171,7 @@ def overlap(log: Logged | SlateLog, weights: Floats, reward: Floats, limits: Thr
         heaviest = _heaviest(log, weights)
     if mean == 0.0:
         unsupported = 1.0  # nothing the policy would do was ever logged
-    carrying = weights > 0
-    events = int(np.count_nonzero(reward[carrying] != np.median(reward))) if carrying.any() else 0
+    events = effective_size(weights * np.abs(reward - np.median(reward)))
     return Overlap(
         n=log.n,
         clusters=log.clusters,

@@ -20,7 +20,7 @@ class Thresholds:
     | `propensity_floor` | 1e-5 | below it a propensity is a rounding error, not exploration |
     | `mean_weight_errors` | 4 | the mean weight must be 1; this many standard errors away it is not, ... |
     | `mean_weight_slack` | .05 | ... and away by more than this: the logged probabilities are wrong |
-    | `events` | 10 | rows with weight whose reward is not the commonest one (clicks, sales) |
+    | `events` | 10 | effective number of events, below which every interval that we measured covers less than it says |
     | `clusters` | 20 | a clustered interval from fewer clusters is not trusted |
     | `open_share` | 0 | choices whose outcome window is not yet closed |
     """
@@ -30,7 +30,7 @@ class Thresholds:
     propensity_floor: float = 1e-5
     mean_weight_errors: float = 4.0
     mean_weight_slack: float = 0.05
-    events: int = 10
+    events: float = 10.0
     clusters: int = 20
     open_share: float = 0.0
 
@@ -71,7 +71,8 @@ class Overlap:
         mean_weight: Mean importance weight; 1 when the propensities are right and the log covers the policy.
         mean_weight_se: Its clustered standard error.
         unsupported: Share of the policy's mass on actions without support.
-        events: Rows with weight whose reward differs from the commonest one.
+        events: Effective number of events (clicks, sales): (sum e)^2 / sum e^2, where e is a row's weight times the
+            distance of its reward from the median reward.
         open_rows: Rows whose outcome window is not closed.
         known_unsupported: The part of it that the log was told of, on actions with no propensity at all.
         heaviest: Actions that carry most of the sum of squared weights.
@@ -83,7 +84,7 @@ class Overlap:
     mean_weight: float
     mean_weight_se: float
     unsupported: float
-    events: int
+    events: float
     open_rows: int
     known_unsupported: float = 0.0
     heaviest: tuple[str, ...] = ()
@@ -111,7 +112,7 @@ def refusals(overlap: Overlap, limits: Thresholds) -> tuple[Refusal, ...]:
 
     Example:
         >>> never = Overlap(n=100, clusters=100, effective_n=0.0, mean_weight=0.0, mean_weight_se=0.0,
-        ...                 unsupported=1.0, events=0, open_rows=0)
+        ...                 unsupported=1.0, events=0.0, open_rows=0)
         >>> [refusal.kind for refusal in refusals(never, Thresholds())]
         ['overlap', 'effective n']
     """
@@ -164,8 +165,8 @@ def refusals(overlap: Overlap, limits: Thresholds) -> tuple[Refusal, ...]:
         found.append(
             Refusal(
                 "events",
-                f"{number(overlap.events)} rows the policy would share have a reward other than the commonest, "
-                f"must be >= {limits.events}",
+                f"{number(overlap.events)} effective events among the choices the policy would share, "
+                f"must be >= {number(limits.events)}",
                 _more_events(overlap, limits),
             )
         )

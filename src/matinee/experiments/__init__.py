@@ -9,25 +9,25 @@ from matinee.experiments.split import Split
 
 if TYPE_CHECKING:
     from matinee.experiments.boundaries import Design
-    from matinee.experiments.power import Power, power, units_needed
-    from matinee.experiments.readout import Guardrail, Readout, Verdict, readout
+    from matinee.experiments.readouts import Guardrail, Readout, Verdict, readout
     from matinee.experiments.samples import Sample, cuped
+    from matinee.experiments.sizing import Power, power, units_needed
     from matinee.experiments.srm import RatioCheck, ratio_check
 
 # Serving needs only the split: what reads experiments brings NumPy and SciPy, and is loaded when it is used.
 _LATER = {
     "Design": "boundaries",
-    "Guardrail": "readout",
-    "Power": "power",
+    "Guardrail": "readouts",
+    "Power": "sizing",
     "RatioCheck": "srm",
-    "Readout": "readout",
+    "Readout": "readouts",
     "Sample": "samples",
-    "Verdict": "readout",
+    "Verdict": "readouts",
     "cuped": "samples",
-    "power": "power",
+    "power": "sizing",
     "ratio_check": "srm",
-    "readout": "readout",
-    "units_needed": "power",
+    "readout": "readouts",
+    "units_needed": "sizing",
 }
 
 __all__ = [

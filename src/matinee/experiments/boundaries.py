@@ -132,7 +132,8 @@ def _sequence(t: Floats, v: Floats, rho2: float, alpha: float) -> Floats:
 def _best_mixture(alpha: float) -> float:
     """u = t rho^2 at which the sequence is narrowest against a fixed test.
 
-    The derivative of (u + 1) / u ln(sqrt(u + 1) / alpha) vanishes where u / 2 = ln(sqrt(u + 1) / alpha); at alpha = .05 that is u = 7.9.
+    The derivative of (u + 1) / u ln(sqrt(u + 1) / alpha) vanishes where u / 2 = ln(sqrt(u + 1) / alpha); at
+    alpha = .05 that is u = 8.2.
     """
     u = 8.0
     for _ in range(100):

@@ -14,7 +14,7 @@ from matinee.exceptions import BadInputError
 from matinee.results import Table, number
 
 BLOCK_BELOW = 0.001
-PRIOR_UNITS = 100.0
+PRIOR_UNITS = 1_000.0
 
 
 @dataclass(frozen=True)
