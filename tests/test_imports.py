@@ -18,7 +18,7 @@ HEAVY = {
 
 # Layers, lowest first. A module may import its own layer and those before it; services may be imported by all.
 SERVICES = {
-    "exceptions", "checks", "times", "results", "expressions", "choices", "locks", "state", "graph", "quarantine", "tables",
+    "exceptions", "checks", "times", "results", "expressions", "choices", "locks", "registry", "graph", "quarantine", "tables",
     "engine", "rights",
 }  # fmt: skip
 LAYERS = [
@@ -139,3 +139,11 @@ def test_nothing_pickles() -> None:
         for node in ast.walk(tree):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {"pickle", "cloudpickle", "dill", "joblib"} & {n.split(".")[0] for n in names}, path
+
+
+def test_no_public_name_is_also_a_module() -> None:
+    """Importing `matinee.x` sets the attribute `matinee.x`: a public name of that spelling would turn into the module."""
+    import matinee
+
+    modules = {p.stem for p in SOURCE.glob("*.py")} | {p.name for p in SOURCE.iterdir() if p.is_dir()}
+    assert not modules & set(matinee.__all__)

@@ -168,14 +168,14 @@ def _online(studio: Studio) -> Iterator[Finding]:
     from matinee.times import instant
 
     needed = any(d.entity for d in studio.decisions.values())
-    with OnlineStore(studio.root / "online") as store:
-        if store.generation is None:
-            state = CARE if needed and any(studio.releases.live(d) for d in studio.decisions) else OK
-            yield Finding("online store", state, "nothing is published", "matinee publish" if state == CARE else "")
-            return
-        age = studio.clock() - instant(store.manifest["as_of"])
-        hashes = store.manifest.get("features", {})
-        changed = [n for n, f in studio.features.items() if n in hashes and hashes[n] != f.hash]
+    store = OnlineStore(studio.root / "online")
+    if not store.generation:
+        state = CARE if needed and any(studio.releases.live(d) for d in studio.decisions) else OK
+        yield Finding("online store", state, "nothing is published", "matinee publish" if state == CARE else "")
+        return
+    age = studio.clock() - instant(store.manifest["as_of"])
+    hashes = store.manifest.get("features", {})
+    changed = [n for n, f in studio.features.items() if n in hashes and hashes[n] != f.hash]
     if changed:
         yield Finding("online store", BAD, f"features {', '.join(changed)} changed since it was published", "matinee publish")
     elif age > STALE:

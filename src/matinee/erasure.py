@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from matinee.choices import Id
 from matinee.exceptions import MatineeError
 from matinee.facts import Fact
+from matinee.online import erase as erase_online
 from matinee.results import Table
 from matinee.rights import Consent
 
@@ -60,7 +61,7 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
         known = sorted({f.schema.key for f in facts} | {d.unit for d in studio.decisions.values()})
         raise MatineeError(f"unit == {unit!r}, must be a column of some fact or the unit of a decision ({', '.join(known)})")
     ticket = f"erase:{hashlib.blake2b(json.dumps([unit, str(key)]).encode(), digest_size=16).hexdigest()}"
-    studio.state.remember(ticket, "erase", {"unit": unit, "begun": time.time(), "ended": None, "by": by})
+    studio.registry.remember(ticket, "erase", {"unit": unit, "begun": time.time(), "ended": None, "by": by})
     # The log first: afterwards nothing of the person sits in an open segment.
     studio.seal()
     tables: dict[str, int] = {}
@@ -84,28 +85,25 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
         remove(fact.schema.name, "choice", choices)
     remove("choices", "id", choices)
     remove("outcomes", "id", outcomes)
-    online = 0
-    from matinee.online import OnlineStore
-
-    with OnlineStore(studio.root / "online") as store:
-        for features in studio.features.values():
-            if features.key == unit:
-                online += store.erase_key(features.name, _by_kind(features.key_kind, key))
-            elif features.key == "person":
-                online += store.erase_key(features.name, str(key))
+    keys: dict[str, list[Id]] = {
+        f.name: [_by_kind(f.key_kind, key)] if f.key == unit else [str(key)]
+        for f in studio.features.values()
+        if f.key in (unit, "person")
+    }
+    online = erase_online(studio.root / "online", keys)
     quarantined = studio.quarantine.erase(lambda _fact, row: str(row.get(unit)) == str(key) or row.get("person") == str(key))
     for pin, lost in pins.items():
         _note_loss(studio, pin, lost)
     if studio._live is not None:
-        studio._live.forget(unit, key)
+        studio._live.forget()
     done = {"unit": unit, "begun": None, "ended": time.time(), "by": by}
-    studio.state.remember(ticket, "erase", done)
+    studio.registry.remember(ticket, "erase", done)
     return Erased(unit, tables, pins, online, quarantined)
 
 
 def unfinished(studio: Studio) -> int:
     """How many erasures were begun and did not end."""
-    rows = studio.state.query("SELECT result FROM runs WHERE verb = 'erase'")
+    rows = studio.registry.query("SELECT result FROM runs WHERE verb = 'erase'")
     return sum(json.loads(r[0])["ended"] is None for r in rows)
 
 

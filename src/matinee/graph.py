@@ -14,7 +14,7 @@ from typing import Any
 
 from matinee.exceptions import MatineeError, UnknownNameError
 from matinee.results import Table
-from matinee.state import State
+from matinee.registry import Registry
 
 KINDS = ("fact", "features", "pin", "model", "policy", "decision", "experiment", "evidence")
 
@@ -57,14 +57,14 @@ class Impact(Table):
 class Graph:
     """Nodes and edges in the studio's database."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
 
     def put(self, uri: str, data: Mapping[str, Any] | None = None, uses: Mapping[str, str] | None = None) -> str:
         """Record a thing and what it uses (`{uri: kind of use}`); what it uses must be there, or is put bare."""
         kind, name = parse(uri)
         now = time.time()
-        with self._state.transaction() as db:
+        with self._registry.transaction() as db:
             if data is None:
                 db.execute("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, '{}', ?)", (uri, kind, name, now))
             else:
@@ -80,7 +80,7 @@ class Graph:
 
     def replace_uses(self, uri: str, kind: str, uses: Sequence[str]) -> None:
         """Make these the only edges of that kind into a thing (a decision is live with other policies than before)."""
-        with self._state.transaction() as db:
+        with self._registry.transaction() as db:
             db.execute("DELETE FROM edges WHERE target = ? AND kind = ?", (uri, kind))
         self.put(uri, None, {source: kind for source in uses})
 
@@ -90,7 +90,7 @@ class Graph:
         Raises:
             UnknownNameError: With the nearest URI there is.
         """
-        rows = self._state.query("SELECT uri, kind, name, data, at FROM nodes WHERE uri = ?", uri)
+        rows = self._registry.query("SELECT uri, kind, name, data, at FROM nodes WHERE uri = ?", uri)
         if not rows:
             raise UnknownNameError("uri", uri, [n.uri for n in self.nodes()])
         return _node(rows[0])
@@ -98,11 +98,11 @@ class Graph:
     def nodes(self, kind: str | None = None) -> list[Node]:
         """Every thing, or every thing of a kind, oldest first."""
         where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
-        return [_node(r) for r in self._state.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY at", *values)]
+        return [_node(r) for r in self._registry.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY at", *values)]
 
     def edges(self) -> list[Edge]:
         """Every edge, oldest first."""
-        return [Edge(*r) for r in self._state.query("SELECT source, target, kind, at FROM edges ORDER BY at")]
+        return [Edge(*r) for r in self._registry.query("SELECT source, target, kind, at FROM edges ORDER BY at")]
 
     def impact(self, uri: str) -> Impact:
         """Everything that depends on a thing, nearest first."""

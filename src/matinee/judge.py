@@ -459,7 +459,7 @@ def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
         "rows": [{k: v for k, v in r.items()} for r in result.rows()],
     }
     method = "none" if head is None else head.method
-    with studio.state.transaction() as db:
+    with studio.registry.transaction() as db:
         db.execute(
             "INSERT INTO evidence (decision, policy, against, method, data, at) VALUES (?, ?, ?, ?, ?, ?)",
             (result.decision, result.policy, result.against, method, json.dumps(data), studio.clock().timestamp()),

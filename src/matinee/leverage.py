@@ -90,7 +90,7 @@ def leverage(studio: Studio) -> Leverage:
         for name in _features_of(studio, decision.name):
             users.setdefault(name, set()).add(decision.name)
     first_fact = min((n.at for n in studio.graph.nodes("fact")), default=None)
-    firsts = studio.state.query("SELECT min(at) FROM releases")[0][0]
+    firsts = studio.registry.query("SELECT min(at) FROM releases")[0][0]
     releases = [r for d in studio.decisions for r in studio.releases.all(d) if r.kind == "release"]
     judged = [r for r in releases if any(_judged_before(studio, r.decision, a.policy) for a in r.arms)]
     return Leverage(

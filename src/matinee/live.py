@@ -24,6 +24,7 @@ from matinee.facts import Fact
 from matinee.ledger import Ledger
 from matinee.online import OnlineStore
 from matinee.policies import Candidates, Policy, Request
+from matinee.publishing import published_candidates, published_joins
 from matinee.releases import Release
 from matinee.rights import in_force
 from matinee.scorers import propose
@@ -75,8 +76,7 @@ class UnitFeatures:
     def read(self, features: Features, key: Id, at: datetime) -> dict[str, Any]:
         """The features of a key as of a time."""
         name = features.name
-        published = self.store.generation is not None and name in self.store.names
-        if not published:
+        if name not in self.store.features:
             return self._from_tables(features, key, at)
         online = self.online.get(name)
         if online is None:
@@ -104,9 +104,7 @@ class UnitFeatures:
 
     def _begin(self, features: Features) -> Online:
         online = features.online()
-        joins = self.store.joins(features.name)
-        if joins is not None:
-            online.load_joins(joins)
+        online.load_joins(published_joins(self.store, features.name))
         self.online[features.name], self.loaded[features.name] = online, set()
         return online
 
@@ -333,6 +331,16 @@ class Live:
                 self.units.restart(int(self.store.manifest.get("sealed", {}).get(stream, 0)))
         return True
 
+    def forget(self) -> None:
+        """Let go of everything held in memory about units, after an erasure."""
+        self.store.refresh()
+        with self._lock:
+            self.units.events.clear()
+            self.units.restart(0)
+            self._recent.clear()
+            self._order.clear()
+            self._serving = self._load()
+
     def _load(self) -> Serving:
         version = self.studio.releases.version()
         arms: dict[str, Arms] = {}
@@ -345,12 +353,11 @@ class Live:
                 arms[name] = Arms(release, split, policies, {a.name: a.policy for a in release.arms})
             if decision.options is not None:
                 candidates[name] = (decision.options.candidates(), None)
-            elif self.store.generation is not None:
-                published = self.store.items(name)
-                if published:
-                    ids = published.pop("#ids")
-                    candidates[name] = (Candidates(ids, published), instant(self.store.manifest["as_of"]))
-        return Serving(arms, candidates, version, self.store.generation or 0)
+            else:
+                published = published_candidates(self.store, name)
+                if published is not None:
+                    candidates[name] = (published, instant(self.store.manifest["as_of"]))
+        return Serving(arms, candidates, version, self.store.generation)
 
     # -- around it
 
@@ -406,7 +413,7 @@ class Live:
         return {
             "decisions": sorted(self._serving.arms),
             "generation": self._serving.generation,
-            "as_of": self.store.manifest.get("as_of") if self.store.generation is not None else None,
+            "as_of": self.store.manifest.get("as_of"),
             "counts": dict(self.counts),
             "stream": self.ledger.stream if "ledger" in vars(self) else None,
         }
@@ -415,7 +422,6 @@ class Live:
         """Flush and close the log."""
         if "ledger" in vars(self):
             self.ledger.close()
-        self.store.close()
 
 
 def _outcome_id(choice: str, kind: type[Fact], made: Fact, at: datetime) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from matinee import catalogue, online
+from matinee.policies import Candidates
 from matinee.training import Pinned
 
 if TYPE_CHECKING:
@@ -18,6 +21,20 @@ def published_features(studio: Studio) -> list[Features]:
     units = {d.unit for d in studio.decisions.values()}
     found = {f.name: f for f in studio.features.values() if f.key in units or f.key == "person"}
     return list(found.values())
+
+
+def published_candidates(store: online.OnlineStore, decision: str) -> Candidates | None:
+    """The candidates of a decision in the served generation, memory-mapped; None where none were published."""
+    columns = dict(store.manifest.get("columns", {}).get(decision, {}))
+    if not columns:
+        return None
+    ids = store.items(columns.pop("#ids"))
+    return Candidates(ids, {name: store.items(item) for name, item in columns.items()})
+
+
+def published_joins(store: online.OnlineStore, features: str) -> bytes:
+    """The state of the entities that a feature set joins, as it was published."""
+    return bytes(store.items(f"joins.{features}").tobytes())
 
 
 def publish(studio: Studio) -> dict[str, Any]:
@@ -43,13 +60,19 @@ def publish(studio: Studio) -> dict[str, Any]:
         items[decision.name] = {"#ids": made.ids, **made.columns}
     sealed = studio.facts.tables.properties("choices") if studio.tables.exists("choices") else {}
     marks = {k.removeprefix("matinee.sealed."): int(v) for k, v in sealed.items() if k.startswith("matinee.sealed.")}
+    # Column names hold characters that file names do not; the manifest says which array is which column.
+    columns = {d: {name: f"{d}.{i:03d}" for i, name in enumerate(found)} for d, found in items.items()}
+    arrays = {columns[d][name]: array for d, found in items.items() for name, array in found.items()}
+    for one in features:
+        arrays[f"joins.{one.name}"] = np.frombuffer(one.online_joins(source, at), np.uint8)
     number = online.publish(
         studio.root / "online",
-        states={one.name: one.online_states(source, at) for one in features},
-        joins={one.name: one.online_joins(source, at) for one in features},
-        items=items,
-        manifest={"as_of": at.isoformat(), "features": {f.name: f.hash for f in features}, "sealed": marks},
-    )
+        {one.name: one.online_states(source, at) for one in features},
+        arrays,
+        {
+            "as_of": at.isoformat(), "features": {f.name: f.hash for f in features}, "sealed": marks, "columns": columns,
+        },
+    )  # fmt: skip
     return {
         "generation": number,
         "feature sets": len(features),

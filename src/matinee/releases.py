@@ -18,7 +18,7 @@ from matinee.checks import must
 from matinee.exceptions import ReleaseError, UnknownNameError
 from matinee.graph import Graph
 from matinee.results import Table
-from matinee.state import State
+from matinee.registry import Registry
 
 LIVE, CHALLENGER, BASELINE = "live", "challenger", "baseline"
 
@@ -78,12 +78,12 @@ class Gate:
 class Releases:
     """The rows of releases of a studio."""
 
-    def __init__(self, state: State, graph: Graph) -> None:
-        self._state, self._graph = state, graph
+    def __init__(self, registry: Registry, graph: Graph) -> None:
+        self._registry, self._graph = registry, graph
 
     def all(self, decision: str) -> list[Release]:
         """Every release of a decision, newest first."""
-        rows = self._state.query(
+        rows = self._registry.query(
             "SELECT decision, number, kind, arms, note, by, at FROM releases WHERE decision = ? ORDER BY number DESC", decision
         )
         return [_release(r) for r in rows]
@@ -95,14 +95,14 @@ class Releases:
 
     def version(self) -> tuple[int, float]:
         """Changes whenever any release is made: what a server polls."""
-        row = self._state.query("SELECT count(*), coalesce(max(at), 0) FROM releases")[0]
+        row = self._registry.query("SELECT count(*), coalesce(max(at), 0) FROM releases")[0]
         return int(row[0]), float(row[1])
 
     def put(
         self, decision: str, kind: str, arms: Sequence[Arm], *, salt: str, guards: Sequence[str], note: str, by: str
     ) -> Release:
         """Add a row, which is live from now on, and draw it in the lineage."""
-        with self._state.transaction() as db:
+        with self._registry.transaction() as db:
             number = db.execute("SELECT coalesce(max(number), 0) + 1 FROM releases WHERE decision = ?", (decision,)).fetchone()[0]
             body = json.dumps({"arms": [vars(a) for a in arms], "salt": salt, "guards": list(guards)})
             row = (decision, number, kind, body, note, by, time.time())

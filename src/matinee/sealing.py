@@ -24,7 +24,7 @@ def seal(studio: Studio) -> SealReport:
     sink = TableSink(
         studio.tables,
         lambda name: studio.facts.fact(name).schema,
-        reserve=lambda rows: studio.state.reserve("seq", max(rows, 1)),
+        reserve=lambda rows: studio.registry.reserve("seq", max(rows, 1)),
     )
     close_open_segments(studio.root / "log")
     return seal_log(studio.root / "log", sink, quarantine=hold, clock=studio.clock)

@@ -15,7 +15,7 @@ from matinee.facts import SYSTEM, Fact, Schema, fact_class
 from matinee.graph import Graph
 from matinee.quarantine import Quarantine
 from matinee.results import Table
-from matinee.state import State
+from matinee.registry import Registry
 from matinee.times import instant
 from matinee.validate import check_rows
 
@@ -54,9 +54,9 @@ class FactStore:
     """Facts by name over the tables; also the source that features read from."""
 
     def __init__(
-        self, tables: Tables, quarantine: Quarantine, state: State, graph: Graph, clock: Callable[[], datetime]
+        self, tables: Tables, quarantine: Quarantine, registry: Registry, graph: Graph, clock: Callable[[], datetime]
     ) -> None:
-        self.tables, self.quarantine, self._state, self._graph, self._clock = tables, quarantine, state, graph, clock
+        self.tables, self.quarantine, self._registry, self._graph, self._clock = tables, quarantine, registry, graph, clock
         self._facts: dict[str, type[Fact]] = {}
         for node in graph.nodes("fact"):
             if node.data:
@@ -150,7 +150,7 @@ class FactStore:
         kind, path = self.fact(fact), Path(path)
         digest = file_digest(path) if path.is_file() else ""
         key = f"append:{kind.schema.name}:{digest}:{json.dumps(dict(columns or {}), sort_keys=True)}"
-        before = self._state.recall(key)
+        before = self._registry.recall(key)
         if before is not None:
             return Appended(kind.schema.name, before["appended"], before["quarantined"], tuple(before["batches"]), again=True)
         mark = f"matinee.file.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
@@ -167,7 +167,7 @@ class FactStore:
                 batches += part.batches
             progress(len(frame))
         result = {"appended": appended, "quarantined": quarantined, "batches": batches}
-        self._state.remember(key, "append", result)
+        self._registry.remember(key, "append", result)
         return Appended(kind.schema.name, appended, quarantined, tuple(batches))
 
     def retry(self, batch: str) -> Appended:
@@ -184,7 +184,7 @@ class FactStore:
     def _numbered(self, kind: type[Fact], good: pl.DataFrame) -> pa.Table:
         import polars as pl
 
-        first = self._state.reserve("seq", max(len(good), 1))
+        first = self._registry.reserve("seq", max(len(good), 1))
         good = good.with_columns(pl.int_range(first, first + len(good), dtype=pl.Int64).alias("seq"))
         return good.select([*kind.schema.columns, *SYSTEM])
 

@@ -22,7 +22,7 @@ from matinee.quarantine import Quarantine, write_whole
 from matinee.releases import Arm, Gate, Release, Releases, arms_after, gate
 from matinee.rights import Consent
 from matinee.scorers import Shelf, Storable, Trained
-from matinee.state import State
+from matinee.registry import Registry
 from matinee.store import Appended, FactStore
 from matinee.times import utc_now
 
@@ -47,10 +47,10 @@ class Studio:
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now, engine: str = "local") -> None:
         self.root, self.clock, self.engine = root, clock, engine
         self.config = _read_config(root)
-        self.state = State(root / "studio.db")
-        self.graph = Graph(self.state)
+        self.registry = Registry(root / "studio.db")
+        self.graph = Graph(self.registry)
         self.quarantine = Quarantine(root / "quarantine")
-        self.releases = Releases(self.state, self.graph)
+        self.releases = Releases(self.registry, self.graph)
         self._features: dict[str, Features] = {}
         self._decisions: dict[str, Decision] = {}
         self.domains: dict[str, domains.Domain] = {}
@@ -76,7 +76,7 @@ class Studio:
     @cached_property
     def facts(self) -> FactStore:
         """The facts of this studio."""
-        return FactStore(self.tables, self.quarantine, self.state, self.graph, self.clock)
+        return FactStore(self.tables, self.quarantine, self.registry, self.graph, self.clock)
 
     def use(self, domain: domains.Domain, *, module: str | Path | None = None) -> Self:
         """Add a domain: make its tables, know its features and decisions.
@@ -239,7 +239,7 @@ class Studio:
         for scorer in policy.scorers():
             if scorer.name not in self.shelf.names():
                 raise ReleaseError(f"scorer {scorer.name!r} is not kept in this studio, must be: studio.keep(name, scorer)")
-        name = f"{decision.name}@{self.state.reserve(f'policy:{decision.name}')}"
+        name = f"{decision.name}@{self.registry.reserve(f'policy:{decision.name}')}"
         self.graph.put(
             f"policy://{name}",
             {"spec": spec, "decision": decision.name, "note": note, "text": repr(policy)},
@@ -360,7 +360,7 @@ class Studio:
 
     def evidence(self, decision: str, policy: str | None = None) -> list[dict[str, Any]]:
         """Everything that was ever measured or refused about a decision, newest first."""
-        rows = self.state.query(
+        rows = self.registry.query(
             "SELECT id, policy, against, method, data, at FROM evidence WHERE decision = ? ORDER BY id DESC", decision
         )
         found = [
@@ -502,7 +502,7 @@ class Studio:
         if self._live is not None:
             self._live.close()
             self._live = None
-        self.state.close()
+        self.registry.close()
 
     def __enter__(self) -> Self:
         return self

@@ -76,7 +76,7 @@ def import_processor_log(
     files += [Path(fees)] if fees else []
     digest = "-".join(file_digest(f)[:12] for f in files)
     key = f"import:psp-routing:{digest}:{currency}:{zone}"
-    before = studio.state.recall(key)
+    before = studio.registry.recall(key)
     if before is not None:
         return Imported(tuple(before["facts"]), before["choices"], before["purchases"], again=True)
     done = []
@@ -91,7 +91,7 @@ def import_processor_log(
         step(len(frame), f"importing {table}")
     logged = _log(studio, log, step)
     purchases = int(log.attempts["invoice"].n_unique())
-    studio.state.remember(key, "import", {"facts": done, "choices": logged, "purchases": purchases})
+    studio.registry.remember(key, "import", {"facts": done, "choices": logged, "purchases": purchases})
     return Imported(tuple(done), logged, purchases)
 
 

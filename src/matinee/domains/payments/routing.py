@@ -246,7 +246,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None, *, margin: float
     }  # fmt: skip
     studio.keep("route-net", net, facts=[Attempt, Invoice, Processor], record=record)
     # A model is flattered by the rows it was fitted on: whoever evaluates it must know which they were.
-    until = f"learned from attempts up to {attempts['at'].max():%Y-%m-%d}, to be judged on later ones"
+    until = f"learned from attempts up to {attempts['at'].dt.date().max()!s}, to be judged on later ones"
     return [
         studio.save_policy("route", mt.Epsilon(average, EXPLORED), note=f"the best single processor; {until}"),
         studio.save_policy("route", mt.Epsilon(net, EXPLORED), note=f"largest expected net value; {until}"),

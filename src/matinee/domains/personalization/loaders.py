@@ -128,7 +128,7 @@ def _import(
 ) -> Imported:
     """Append all parts; the same files twice are imported once."""
     key = f"import:{name}:{consent}:{_fingerprint(path)}"
-    before = studio.state.recall(key)
+    before = studio.registry.recall(key)
     if before is not None:
         return Imported(name, before["appended"], before["quarantined"], tuple(said), again=True)
     appended: dict[str, int] = {}
@@ -164,7 +164,7 @@ def _import(
             purpose=pl.lit("personalization"), granted=pl.lit(value=True)
         )
         put(mt.Consent, _stamped(granted, BEGINNING), "consents")
-    studio.state.remember(key, "import", {"appended": appended, "quarantined": quarantined})
+    studio.registry.remember(key, "import", {"appended": appended, "quarantined": quarantined})
     return Imported(name, appended, quarantined, tuple(said))
 
 

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, 
 """
 
 
-class State:
+class Registry:
     """A connection a thread to the studio's database."""
 
     def __init__(self, path: Path, *, timeout: float = 10.0) -> None:
