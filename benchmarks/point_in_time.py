@@ -137,7 +137,9 @@ def duckdb(folder: Path) -> Any:
     import polars as pl
 
     week = "INTERVAL 7 DAY"
-    found = duckdb.connect().sql(f"""
+    found = (
+        duckdb.connect()
+        .sql(f"""
         WITH r AS (SELECT *, greatest("at", known) AS v FROM '{folder}/played/*.parquet'),
         m AS (SELECT member, v, "at", known, seq, title, max("at") OVER w AS top FROM r
               WINDOW w AS (PARTITION BY member ORDER BY v, "at", known, seq ROWS UNBOUNDED PRECEDING)),
@@ -155,7 +157,9 @@ def duckdb(folder: Path) -> Any:
         FROM q ASOF LEFT JOIN l ON q.member = l.member AND q."at" >= l.v
         ASOF LEFT JOIN k ON q.member = k.member AND q."at" >= k.v
         ASOF LEFT JOIN a ON q.member = a.member AND q.gone > a."at"
-    """).to_arrow_table()
+    """)
+        .to_arrow_table()
+    )
     return pl.from_arrow(found)
 
 

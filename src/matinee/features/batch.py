@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 MAX_THREADS = 4  # a bucket in work takes about 300 bytes a row
-__all__ = ["Mapper", "batch", "frame_type"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +53,11 @@ Mapper = Callable[[Callable[[Shard], "dict[int, pl.Series]"], Sequence[Shard]], 
 
 
 def batch(
-    features: Features, source: Source, labels: pl.DataFrame, *, key: str, at: str, engine: Mapper | None = None
+    features: Features, source: Source, labels: pl.DataFrame, *, key: str, at: str, engine: Mapper | str | None = None
 ) -> pl.DataFrame:
     """What `Features.batch` does."""
     keys, t = _labels(features, labels, key, at)
-    values = Values(features.plan, source, keys, t, engine or _threads)
+    values = Values(features.plan, source, keys, t, _mapper(engine))
     return labels.with_columns(values.of(node).alias(name) for name, node in features.nodes.items())
 
 
@@ -95,6 +94,18 @@ def as_key(values: pl.Series, kind: str | None, name: str) -> pl.Series:
     if not ((is_int and kind != "str") or (is_text and kind != "int")):
         raise BadInputError(f"{name} is {values.dtype}, must be {kind or 'int or str'}, as the key of the facts is")
     return values.cast(pl.Int64 if is_int else pl.String)
+
+
+def _mapper(engine: Mapper | str | None) -> Mapper:
+    if not isinstance(engine, str):
+        return _threads if engine is None else engine
+
+    def run(fn: Callable[[Shard], dict[int, pl.Series]], shards: Sequence[Shard]) -> Iterable[dict[int, pl.Series]]:
+        from matinee import engine as engines
+
+        return engines.map(fn, shards, engine=engine)
+
+    return run
 
 
 def _threads(fn: Callable[[Shard], dict[int, pl.Series]], shards: Sequence[Shard]) -> Iterable[dict[int, pl.Series]]:

@@ -90,7 +90,9 @@ def applied(node: Apply, given: Sequence[tuple[str, pl.Series]], size: int) -> p
     return pl.Series("", plain(node, found), dtype=frame_type(node.type))
 
 
-def nightly_values(node: Nightly, source: Source, key: str, key_type: pl.DataType | None, midnight: datetime) -> pl.DataFrame:
+def nightly_values(
+    node: Nightly, source: Source, key: str, key_type: pl.DataType | None, midnight: datetime
+) -> pl.DataFrame:
     """Columns `key` and `value`: what a nightly function returns for the facts visible at a midnight.
 
     Raises:
@@ -112,6 +114,5 @@ def nightly_values(node: Nightly, source: Source, key: str, key_type: pl.DataTyp
     value = next(c for c in given.columns if c != key)
     if given[key].is_duplicated().any():
         raise BadInputError(f"{name} returned some {key!r} twice, must return one row for each")
-    return given.select(
-        (pl.col(key) if key_type is None else pl.col(key).cast(key_type)).alias("key"), pl.col(value).cast(frame_type(node.type)).alias("value")
-    )
+    keys = pl.col(key) if key_type is None else pl.col(key).cast(key_type)
+    return given.select(keys.alias("key"), pl.col(value).cast(frame_type(node.type)).alias("value"))

@@ -261,9 +261,12 @@ class Online:
         """Takes the entities' state from bytes that `dump_joins` or `Features.online_joins` gave.
 
         Raises:
-            StorageError: If the bytes are of features with another definition.
+            StorageError: If the bytes are damaged, or of features with another definition.
         """
-        version, given, joins = _DECODER.decode(data)
+        try:
+            version, given, joins = _DECODER.decode(data)
+        except (msgspec.DecodeError, ValueError, TypeError):
+            raise StorageError(f"joins == {data[:16]!r}..., must be the bytes of joined entities") from None
         if version != VERSION or given != self._stamp:
             raise StorageError(f"joins == version {version} of features {bytes(given).hex()}, must be published again")
         for name, packed_join in joins.items():

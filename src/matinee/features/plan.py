@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from matinee.expressions import Column, Expression
 from matinee.facts import Fact
@@ -132,6 +133,10 @@ class Plan:
             elif isinstance(node, Aggregate):
                 self._place(node, node.ident)
         self.facts: dict[str, type[Fact]] = {i.stream.fact.schema.name: i.stream.fact for i in self.items}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker needs to read leaves; functions of `apply` and `nightly` stay behind: not all can travel."""
+        return {**vars(self), "joins": [], "nightly": [], "_streams": {}, "_found": {}}
 
     def of_fact(self, fact: str) -> list[Item]:
         """The items over one fact."""

@@ -47,7 +47,7 @@ def hash_buckets(values: npt.NDArray[Any], buckets: int) -> npt.NDArray[np.int64
     Example:
         >>> import numpy as np
         >>> hash_buckets(np.array([7, 8, 9]), 4)
-        array([2, 0, 2])
+        array([0, 1, 3])
     """
     import numpy as np
 
