@@ -27,7 +27,7 @@ from matinee.exceptions import (
     UnknownNameError,
 )
 from matinee.locks import exclusive
-from matinee.tables import Tables, bucket_of, upkeep, writing
+from matinee.tables import Tables, bucket_of, upkeep, warehouse, writing
 from matinee.times import EPOCH
 
 STAMP = pa.timestamp("us", "UTC")
@@ -463,14 +463,17 @@ def everything(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
 
 
-def test_many_appends_leave_few_snapshots_and_metadata_files(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "EXPIRE_EVERY", 5)
-    for i in range(25):
+def test_many_appends_leave_few_snapshots_and_metadata_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "EXPIRE_EVERY", 4)
+    monkeypatch.setitem(warehouse.SETTINGS, "commit.manifest.min-count-to-merge", "5")
+    tables = Tables(tmp_path)
+    tables.create("played", PLAYED, key="member")
+    for i in range(16):
         tables.append("played", plays(1, start=i))
-    assert len(tables._load("played").metadata.snapshots) <= 6
-    # A manifest list and a manifest a snapshot, fewer than ten manifests not merged yet, and six versions of metadata.
-    assert len(everything(tables.root / "tables" / "played" / "metadata")) <= 6 * 2 + 10 + 6
-    assert titles(tables.scan("played")) == list(range(25))
+    assert len(tables._load("played").metadata.snapshots) <= 5
+    # A manifest list for each, at most five manifests not merged yet and those of before the merge, six versions.
+    assert len(everything(tmp_path / "tables" / "played" / "metadata")) <= 5 + 2 * 5 + 6
+    assert titles(tables.scan("played")) == list(range(16))
 
 
 def test_compaction_keeps_the_rows_and_sorts_them(tables: Tables) -> None:
@@ -694,6 +697,27 @@ def test_every_type_comes_back_as_it_went_in(tables: Tables, rows: list[dict[str
     )
 
 
+def test_everything_a_commit_refers_to_is_forced_to_disk_before_it(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power must not leave a catalog that points to files of zeros."""
+    real, synced = os.fsync, set()
+
+    def sync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    tables.append("played", plays(100))
+    table = tables._load("played")
+    referred = {table.metadata_location, *table.inspect.all_files()["file_path"].to_pylist()}
+    referred |= {snapshot.manifest_list for snapshot in table.metadata.snapshots}
+    referred |= set(table.inspect.all_manifests()["path"].to_pylist())
+    assert len(referred) > 4
+    assert {Path(uri.removeprefix("file://")) for uri in referred} <= synced
+    assert tables.root / "tables" / "played" / "data" in synced
+
+
 def test_metadata_holds_no_values_but_times(tables: Tables) -> None:
     tables.append("played", plays(10).with_columns(title=pl.lit(1234567890123456)))
     files = tables._load("played").inspect.files().to_pylist()
@@ -810,6 +834,17 @@ def test_threads_of_one_process_exclude_each_other(tmp_path: Path) -> None:
         exclusive(path, "x", timeout=0),
     ):
         pass
+
+
+def test_a_forked_process_opens_the_catalog_anew(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database connection must not be shared with the process it was forked from."""
+    tables.append("played", plays(3))
+    before = tables._warehouse.catalog
+    assert tables._warehouse.catalog is before
+    forked = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: forked)
+    assert tables._warehouse.catalog is not before
+    assert titles(tables.scan("played")) == [0, 1, 2]
 
 
 def test_a_locked_catalog_says_so(tmp_path: Path) -> None:

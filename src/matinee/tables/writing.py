@@ -302,6 +302,7 @@ class _Output:
                 spec_id=metadata.default_spec_id,
                 equality_ids=None,
                 key_metadata=None,
-                **statistics.to_serialized_dict(),
+                # A merge of manifests rewrites every entry: what nobody plans with, sizes of columns, is left out.
+                **statistics.to_serialized_dict() | {"column_sizes": None},
             )
         )
