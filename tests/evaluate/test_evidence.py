@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matinee.evaluate import (
     METHODS,
     Logged,
+    SlateLog,
     Thresholds,
     closed_only,
     compare,
@@ -23,7 +24,7 @@ from matinee.evaluate import (
 from matinee.evaluate.thresholds import Overlap, refusals
 from matinee.exceptions import BadInputError, MatineeError, UnknownNameError
 
-from .worlds import logs, never, two_arms
+from .worlds import logs, never, two_arms, uniform_slates
 
 LOOSE = Thresholds(effective_n=1, events=0, clusters=2, mean_weight_errors=1e9)
 WELL = Overlap(
@@ -268,10 +269,31 @@ def test_comparisons_are_refused_like_estimates() -> None:
 
 def test_only_the_same_rows_can_be_compared() -> None:
     a = two_arms()
-    with pytest.raises(BadInputError, match="must be the same 4000 rows"):
+    with pytest.raises(BadInputError, match=r"b.reward.shape == \(100,\), must be \(4000,\)"):
         compare(a, two_arms(100))
     with pytest.raises(BadInputError, match=r"b.reward\[\d+\]"):
         compare(a, replace(a, reward=1 - a.reward))
     with pytest.raises(BadInputError, match=r"b.cluster differs"):
         compare(a, replace(a, cluster=np.arange(a.n) // 2))
     assert compare(replace(a, cluster=np.arange(a.n) // 2), replace(a, cluster=np.arange(a.n) // 2)).difference == 0
+
+
+def test_slates_are_compared_like_single_actions() -> None:
+    log, truth = uniform_slates(40_000, items=4, slots=2)
+    found = compare(log)
+    assert found.method == "interaction-ips"
+    assert found.difference == pytest.approx(truth - 3.0, abs=0.15)  # two slots of 0..3 bring 3 on average
+    assert found.low is not None and found.high is not None and found.low < truth - 3.0 < found.high
+    assert found.safe and found.safe_bound is not None and found.safe_bound < found.low
+    assert compare(log, log).difference == 0.0
+    with pytest.raises(BadInputError, match="compare the same rows"):
+        compare(log, two_arms(40_000))
+
+
+def test_one_slot_is_compared_as_a_single_action() -> None:
+    log = replace(two_arms(), q=None, q_policy=None)
+    slate = SlateLog(log.reward[:, None], log.propensity[:, None], log.policy_propensity[:, None])
+    single, listed = compare(log, method="ips"), compare(slate, method="interaction-ips")
+    assert (single.difference, single.low, single.safe_bound) == pytest.approx(
+        (listed.difference, listed.low, listed.safe_bound)
+    )

@@ -12,8 +12,9 @@ from matinee.checks import must
 from matinee.evaluate.estimators import PLAIN, Terms, terms
 from matinee.evaluate.evidence import overlap
 from matinee.evaluate.intervals import empirical_bernstein, skewed_interval
-from matinee.evaluate.logged import Floats, Logged
-from matinee.evaluate.thresholds import Refusal, Thresholds, refusals
+from matinee.evaluate.logged import Floats, Logged, SlateLog
+from matinee.evaluate.slates import slate_terms, slate_weights
+from matinee.evaluate.thresholds import Overlap, Refusal, Thresholds, refusals
 from matinee.exceptions import BadInputError
 from matinee.results import Table, number
 
@@ -98,8 +99,8 @@ class Comparison(Table):
 
 
 def compare(
-    a: Logged,
-    b: Logged | None = None,
+    a: Logged | SlateLog,
+    b: Logged | SlateLog | None = None,
     *,
     method: str | None = None,
     lam: float | None = None,
@@ -112,13 +113,14 @@ def compare(
     Two intervals that overlap say little: the rows are shared, so most of their noise cancels in the difference.
 
     The safe bound clips the weights of `a` and adds the least reward back, so that clipping can only understate `a`:
-    mean of min(w_a, clip) (r - r_min) - w_b (r - r_min), by empirical Bernstein. It needs full support, no model.
+    mean of min(w_a, clip) (r - r_min) - w_b (r - r_min), by empirical Bernstein. It needs full support, no model. Of
+    slates the weights are the products up to each slot (for independent IPS the slot's own).
 
     Args:
         a: The rows with the policy that might be released.
         b: The same rows with the policy to beat; None compares with what was logged, whose value is the mean reward.
-        method: Estimator of both; None is doubly robust where both have a model, else IPS with shared normalisation
-            (snips).
+        method: Estimator of both; None is doubly robust where both have a model, else self-normalised IPS (of slates:
+            reward-interaction IPS).
         lam: Constant of clipped-ips, switch-dr or dr-os; chosen by SLOPE for each where not given.
         clip: Weight limit of the safe bound; None chooses n^(1/3) (at least 10), which balances bias against range.
         thresholds: When to refuse.
@@ -143,10 +145,11 @@ def compare(
         _same_rows(a, b)
     if method is None:
         modelled = a.q is not None and (b is None or b.q is not None)
-        method = "dr" if modelled else "snips"
+        slates = isinstance(a, SlateLog)
+        method = ("cascade-dr" if slates else "dr") if modelled else "interaction-ips" if slates else "snips"
     ours = _terms(a, method, lam)
     theirs = _live(a) if b is None else _terms(b, method, lam)
-    states = [overlap(log, log.weights, log.reward, limits) for log in ((a,) if b is None else (a, b))]
+    states = [_state(log, method, limits) for log in ((a,) if b is None else (a, b))]
     reasons = tuple({r.reason: r for state in states for r in refusals(state, limits)}.values())
     size = min(state.effective_n for state in states)
     against = "logged" if b is None else b.policy
@@ -158,29 +161,38 @@ def compare(
     influence = ours.influence - theirs.influence
     two = skewed_interval(difference, influence, a.codes, a.clusters, level)
     one = skewed_interval(difference, influence, a.codes, a.clusters, 2 * level - 1 if level > 0.5 else level)
-    safe = _safe_bound(a, None if b is None else b.weights, clip, 1 - level)
+    safe = _safe_bound(a, b, method, clip, 1 - level)
     return Comparison(
         a.policy, against, method, difference, two.low, two.high, one.low, safe, level, size, a.n, a.clusters
     )
 
 
-def _terms(log: Logged, method: str, lam: float | None) -> Terms:
+def _terms(log: Logged | SlateLog, method: str, lam: float | None) -> Terms:
+    if isinstance(log, SlateLog):
+        return slate_terms(log, method)
     return terms(log, method, lam=None if method in PLAIN else lam)
 
 
-def _live(log: Logged) -> Terms:
+def _state(log: Logged | SlateLog, method: str, limits: Thresholds) -> Overlap:
+    if isinstance(log, SlateLog):
+        return overlap(log, slate_weights(log, method), log.reward.sum(axis=1), limits)
+    return overlap(log, log.weights, log.reward, limits)
+
+
+def _live(log: Logged | SlateLog) -> Terms:
     """The logging policy itself: its weights are 1 and its value is the mean reward."""
-    value = float(log.reward.mean())
-    return Terms(value, log.reward - value)
+    total = log.reward if isinstance(log, Logged) else log.reward.sum(axis=1)
+    value = float(total.mean())
+    return Terms(value, total - value)
 
 
-def _same_rows(a: Logged, b: Logged) -> None:
-    if a.n != b.n:
-        raise BadInputError(f"b has {b.n} rows, must be the same {a.n} rows as a")
+def _same_rows(a: Logged | SlateLog, b: Logged | SlateLog) -> None:
+    if type(a) is not type(b) or a.reward.shape != b.reward.shape:
+        raise BadInputError(f"b.reward.shape == {b.reward.shape}, must be {a.reward.shape}: compare the same rows")
     pairs = (("reward", a.reward, b.reward), ("propensity", a.propensity, b.propensity))
     for name, left, right in pairs:
         if not np.array_equal(left, right):
-            row = int(np.argmax(left != right))
+            row = int(np.argmax((left != right).reshape(len(left), -1).any(axis=1)))
             raise BadInputError(f"b.{name}[{row}] == {right[row]}, must be {left[row]} as in a: compare the same rows")
     same = a.codes is b.codes is None or (
         a.codes is not None and b.codes is not None and np.array_equal(a.codes, b.codes)
@@ -189,12 +201,23 @@ def _same_rows(a: Logged, b: Logged) -> None:
         raise BadInputError("b.cluster differs from a.cluster, must be the same: compare the same rows")
 
 
-def _safe_bound(a: Logged, other: Floats | None, clip: float | None, delta: float) -> float:
+def _slot_weights(log: Logged | SlateLog, method: str) -> Floats:
+    """Weight of the reward of each slot, shape (n, slots); one slot for single actions."""
+    if isinstance(log, Logged):
+        return log.weights[:, None]
+    return log.slot_weights if method == "independent-ips" else log.prefix_weights
+
+
+def _safe_bound(
+    a: Logged | SlateLog, b: Logged | SlateLog | None, method: str, clip: float | None, delta: float
+) -> float:
     limit = must(max(10.0, a.n ** (1 / 3)) if clip is None else clip, "clip", gt=0)
-    lifted = a.reward - a.reward.min()
-    top = float(lifted.max())
-    theirs = lifted if other is None else other * lifted
-    rows = np.minimum(a.weights, limit) * lifted - theirs
-    heaviest = min(limit, float(a.weights.max()))
-    spread = (heaviest + (1.0 if other is None else float(other.max()))) * top
+    rewards = a.reward.reshape(a.n, -1)
+    lifted = rewards - rewards.min()
+    if isinstance(a, SlateLog):
+        lifted = lifted * np.asarray(a.mask)  # an empty slot brings nothing, whatever the least reward is
+    ours = np.minimum(_slot_weights(a, method), limit)
+    theirs = np.ones_like(ours) if b is None else _slot_weights(b, method)
+    rows = ((ours - theirs) * lifted).sum(axis=1)
+    spread = float((ours.max(axis=0) + theirs.max(axis=0)) @ lifted.max(axis=0))
     return empirical_bernstein(rows, a.codes, a.clusters, spread=spread, delta=delta)
