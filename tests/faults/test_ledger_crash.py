@@ -231,7 +231,12 @@ def check(ids: Callable[[str], list[str]], held: Held) -> None:
     ("batch_bytes", "times"),
     [(1 << 20, 1), pytest.param(1 << 20, 3, marks=pytest.mark.slow), pytest.param(1, 2, marks=pytest.mark.slow)],
 )
-def test_sealing_killed_at_every_line_seals_all_once(tmp_path: Path, batch_bytes: int, times: int) -> None:
+def test_sealing_killed_at_every_line_seals_all_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_bytes: int, times: int
+) -> None:
+    # Syncs matter when the machine dies; here processes do, often, and should not take long over it.
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
     def kill() -> None:
         raise KilledHereError
 

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matinee.choices import Advice, Choice, Id
@@ -84,6 +84,7 @@ def test_rows_of_all_kinds_of_ids_keep_their_order() -> None:
 _id: st.SearchStrategy[Id] = st.integers() | st.text(st.sampled_from('ab,"\\1-[] é'), max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.lists(_id, max_size=5), st.lists(_id, max_size=3)), max_size=6))
 def test_any_ids_come_back_with_their_types(rows: list[tuple[list[Id], list[Id]]]) -> None:
     records = [choice(candidates=c, action=a) for c, a in rows]
@@ -93,6 +94,7 @@ def test_any_ids_come_back_with_their_types(rows: list[tuple[list[Id], list[Id]]
     assert kinds == [[type(i) for i in (*c, *a)] for c, a in rows]
 
 
+@settings(deadline=None)
 @given(st.lists(_id), st.lists(_id))
 def test_text_of_ids_is_one_to_one(candidates: list[Id], action: list[Id]) -> None:
     kind, c, a = ids_as_text(candidates, action)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matinee.choices import Advice, Choice, Outcome
@@ -51,6 +51,7 @@ _values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_text, _values, max_size=5))
 def test_any_context_of_plain_values_comes_back_equal(context: dict[str, Any]) -> None:
     back = decode(encode(choice(context=context)))
