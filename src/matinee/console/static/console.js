@@ -26,7 +26,7 @@
     try { await document.fonts.ready; } catch { /* labels are then measured in the fallback face */ }
     for (const figure of all("figure.chart:has(script.spec)", within)) {
       try { await draw(figure); } catch (error) {
-        figure.querySelector(".vega").remove();
+        figure.querySelector(".drawn").remove();
         const table = figure.querySelector("details.data");
         if (table) table.open = true;
         console.error(error);
