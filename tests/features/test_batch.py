@@ -88,6 +88,14 @@ def test_a_row_later_than_the_window_never_counts() -> None:
     assert got["s"].to_list() == [7, 7, 7, 0]
 
 
+def test_rows_too_old_for_every_window_are_not_needed() -> None:
+    source = MemorySource({Played: plays(*((1, i, 1.0, i, i) for i in range(20)))})
+    taste = Features("member", two=f.count(Played, "2d"), nine=f.count(Played, "9d"), c=f.counts(Played.title, "3d"))
+    got = taste.batch(source, asked((1, 15), (1, 19)))
+    assert got["two"].to_list() == [3, 3] and got["nine"].to_list() == [10, 10]
+    assert [p["value"] for p in got["c"].to_list()[0]] == [12, 13, 14, 15]
+
+
 def test_an_empty_window_of_floats_is_exactly_zero() -> None:
     rows = [(1, 1, 0.1 * (i + 1), 1 + i / 10, 1 + i / 10) for i in range(10)]
     got = Features("member", s=f.sum(Played.seconds, "1d")).batch(MemorySource({Played: plays(*rows)}), asked((1, 30)))

@@ -24,7 +24,7 @@ def test_rows_are_grouped_in_their_order(run: Run) -> None:
     assert offsets.tolist() == [0, 2, 4, 4, 5] and order.tolist() == [1, 5, 0, 3, 4]
 
 
-@pytest.mark.parametrize("kind", ["sorted", "late", "reversed", "random", "equal"])
+@pytest.mark.parametrize("kind", ["sorted", "late", "reversed", "random", "equal", "files"])
 def test_groups_are_sorted_by_three_keys(run: Run, kind: str) -> None:
     rng = np.random.default_rng(1)
     n = 600
@@ -35,6 +35,8 @@ def test_groups_are_sorted_by_three_keys(run: Run, kind: str) -> None:
         first = first[::-1].copy()
     elif kind == "random":
         first = rng.integers(0, 50, n)
+    elif kind == "files":
+        first = np.concatenate([np.sort(rng.integers(0, 200, n // 5)) for _ in range(5)])
     elif kind == "equal":
         first = np.zeros(n, np.int64)
     second, third, code = rng.integers(0, 3, n), rng.permutation(n), rng.integers(0, 5, n)
@@ -53,7 +55,8 @@ def test_groups_keep_the_order_of_equal_rows(run: Run) -> None:
 
 def test_few_rows_are_interpreted_until_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_interpreted", 0)
-    assert kernels.fast(kernels.group_rows, 100) is kernels.group_rows
+    for _ in range(1_000):
+        assert kernels.fast(kernels.group_rows, kernels.TINY - 1) is kernels.group_rows
     for _ in range(3):
         kernels.fast(kernels.group_rows, kernels.SMALL // 2)
     assert kernels.fast(kernels.group_rows, 1) is not kernels.group_rows

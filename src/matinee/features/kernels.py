@@ -21,6 +21,7 @@ Ints = npt.NDArray[np.int64]
 Numbers = npt.NDArray[Any]
 
 SMALL = 20_000  # rows in all that are interpreted before the compiler is worth loading
+TINY = 1_000  # calls with fewer rows do not count: a process that looks up one key at a time never needs the compiler
 MAX_SHIFTS = 8  # moves a row of insertion sort may cost on average before merge sort takes over
 _interpreted = 0
 
@@ -28,7 +29,7 @@ _interpreted = 0
 def fast(kernel: F, rows: int) -> F:
     """The kernel itself while a process has few rows in all, compiled (and cached on disk) from then on."""
     global _interpreted
-    _interpreted += rows
+    _interpreted += rows if rows >= TINY else 0
     return kernel if _interpreted < SMALL else _compiled(kernel)  # type: ignore[return-value]  # the same, compiled
 
 
@@ -36,7 +37,10 @@ def fast(kernel: F, rows: int) -> F:
 def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     import numba
 
-    done = numba.njit(cache=True, nogil=True)(kernel)
+    try:
+        done = numba.njit(cache=True, nogil=True)(kernel)
+    except RuntimeError:  # no folder to cache in: compiled anew in each process
+        done = numba.njit(nogil=True)(kernel)
     written = [name.endswith("_out") for name in inspect.signature(kernel).parameters]
 
     @wraps(kernel)
@@ -74,9 +78,10 @@ def group_rows(code: Ints, keys: int) -> tuple[Ints, Ints]:
 def sort_groups(offsets: Ints, first: Ints, second: Ints, third: Ints, order_out: Ints) -> None:
     """Sorts each group by (first, second, third), in place, ties in their given order.
 
-    Rows come nearly in order (as they were appended), so insertion sort goes first; it gives up for merge sort.
+    Rows come nearly in order (as they were appended), so insertion sort goes first. It gives up for a merge of runs:
+    rows of several files are a few runs, each in order.
     """
-    merged = np.empty(0, np.int64)
+    merged = runs = np.empty(0, np.int64)
     for k in range(offsets.size - 1):
         lo, hi = offsets[k], offsets[k + 1]
         left = MAX_SHIFTS * (hi - lo)
@@ -99,13 +104,23 @@ def sort_groups(offsets: Ints, first: Ints, second: Ints, third: Ints, order_out
         if left >= 0:
             continue
         if merged.size < order_out.size:
-            merged = np.empty(order_out.size, np.int64)
-        width = 1
-        while width < hi - lo:
-            for start in range(lo, hi, 2 * width):
-                i, middle = start, min(start + width, hi)
-                j, stop = middle, min(start + 2 * width, hi)
-                for m in range(start, stop):
+            merged, runs = np.empty(order_out.size, np.int64), np.empty(order_out.size + 1, np.int64)
+        count = 1
+        runs[0] = lo
+        for i in range(lo + 1, hi):
+            q, r = order_out[i - 1], order_out[i]
+            if first[q] > first[r] or (
+                first[q] == first[r] and (second[q] > second[r] or (second[q] == second[r] and third[q] > third[r]))
+            ):
+                runs[count] = i
+                count += 1
+        runs[count] = hi
+        while count > 1:
+            kept = 0
+            for s in range(0, count, 2):
+                i, middle = runs[s], runs[s + 1]
+                j, stop = middle, runs[min(s + 2, count)]
+                for m in range(i, stop):
                     if j == stop:
                         left_next = True
                     elif i == middle:
@@ -122,9 +137,12 @@ def sort_groups(offsets: Ints, first: Ints, second: Ints, third: Ints, order_out
                     else:
                         merged[m] = order_out[j]
                         j += 1
+                runs[kept] = runs[s]
+                kept += 1
+            runs[kept] = hi
+            count = kept
             for m in range(lo, hi):
                 order_out[m] = merged[m]
-            width *= 2
 
 
 def window_sums(

@@ -149,11 +149,13 @@ def _pack_window(rows: Rows, item: Item, t: int) -> list[Any]:
             adding(by_at, x, start, left, a)
         known.append(k.tolist())
         past.append(a.tolist())
-        xs.append(x[by_at].astype(np.int8 if item.measures[i].counting else x.dtype))
-    size = (stop - start).tolist() if all_time else [0] * start.size
+        x = x[by_at].astype(np.int8 if item.measures[i].counting else x.dtype)
+        xs.append((x.itemsize, x.tobytes()))
+    size, raw = (stop - start).tolist() if all_time else [0] * start.size, at.tobytes()
+    # Slices of bytes: several times cheaper than a slice of an array for each key.
     return [
         [[k[i] for k in known], [a[i] for a in past], floor, size[i],
-         at[lo:hi].tobytes(), [x[lo:hi].tobytes() for x in xs]]
+         raw[8 * lo : 8 * hi], [x[width * lo : width * hi] for width, x in xs]]
         for i, (lo, hi) in enumerate(zip(left.tolist(), stop.tolist(), strict=True))
     ]
 
