@@ -84,7 +84,8 @@ def test_limits_are_limits() -> None:
     assert not refusals(replace(WELL, effective_n=limits.effective_n), limits)
     assert not refusals(replace(WELL, unsupported=limits.unsupported_mass), limits)
     assert not refusals(replace(WELL, events=limits.events), limits)
-    assert not refusals(replace(WELL, mean_weight=1.04), limits)  # away, but by less than the slack
+    exact = replace(WELL, mean_weight=1.04, mean_weight_se=1e-4)
+    assert not refusals(exact, limits)  # surely away from 1, but by less than matters
     assert not refusals(replace(WELL, mean_weight=1.1), limits)  # away, but within four of its errors
     with pytest.raises(MatineeError, match="effective_n == 0, must be >= 1"):
         Thresholds(effective_n=0)

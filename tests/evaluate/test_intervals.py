@@ -104,6 +104,14 @@ def test_empirical_bernstein_by_hand() -> None:
     assert empirical_bernstein(x, None, 5, spread=1.0) == pytest.approx(expected)
 
 
+def test_empirical_bernstein_of_clusters_by_hand() -> None:
+    x, codes = np.array([0.0, 1.0, 1.0, 0.0, 1.0]), np.array([0, 0, 1, 2, 2])
+    log, totals = math.log(2 / 0.05), np.array([1.0, 1.0, 1.0]) * 3 / 5
+    range_of_a_total = 1.0 * 2 * 3 / 5  # two rows at most, each worth up to 1
+    expected = totals.mean() - 0.0 - 7 * range_of_a_total * log / (3 * 2)
+    assert empirical_bernstein(x, codes, 3, spread=1.0) == pytest.approx(expected)
+
+
 def test_empirical_bernstein_holds_in_small_samples() -> None:
     broken = 0
     for seed in range(2_000):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special
 
-from matinee.evaluate.logistic import Design, OneHotLogistic, aggregate, fit_logistic
+from matinee.evaluate.logistic import Design, OneHotLogistic, _Counter, aggregate, fit_logistic
 from matinee.exceptions import BadInputError, UnknownColumnError
 
 
@@ -47,6 +47,14 @@ def test_it_is_the_penalised_optimum(drop_first: bool, seed: int) -> None:
     assert found[free] == pytest.approx(best.x, abs=1e-3)
     assert (found[~free] == 0).all()
     assert design.logits(found) == pytest.approx(X @ found)
+
+
+def test_the_counted_hessian_is_the_multiplied_one() -> None:
+    design, _, _ = random_design(3)
+    weights = np.random.default_rng(0).random(design.n)
+    X, counter = dense(design), _Counter(design)
+    assert counter.hessian(weights) == pytest.approx(X.T @ (weights[:, None] * X))
+    assert counter.gradient(weights) == pytest.approx(weights @ X)
 
 
 def test_counts_equal_copies() -> None:

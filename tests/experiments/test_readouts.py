@@ -226,15 +226,22 @@ def test_the_delta_method_covers_ratios() -> None:
     assert 0.92 <= held / 300 <= 0.98
 
 
+def test_a_ratio_that_is_the_same_for_all_has_no_variance() -> None:
+    over = np.array([1.0, 2.0, 7.0, 3.0])
+    found = Sample.of_rows([1, 1, 2, 3], 0.25 * over, over)
+    assert found.mean == pytest.approx(0.25) and found.variance == pytest.approx(0.0, abs=1e-20)
+
+
 def test_cuped_takes_out_the_past_and_keeps_the_effect() -> None:
     rng = np.random.default_rng(0)
-    past = rng.normal(size=20_000)
+    past = 5.0 + rng.normal(size=20_000)
     past[:2_000] = np.nan
     treated = rng.random(20_000) < 0.5
-    now = np.nan_to_num(past, nan=0.3) + 0.1 * treated + 0.5 * rng.normal(size=20_000)
+    now = np.nan_to_num(past, nan=5.3) + 0.1 * treated + 0.5 * rng.normal(size=20_000)
     adjusted = cuped(now, past)
     assert adjusted[treated].mean() - adjusted[~treated].mean() == pytest.approx(0.1, abs=0.03)
     assert adjusted.var() < 0.35 * now.var()
+    assert adjusted.mean() == pytest.approx(now.mean())
     assert (adjusted[:2_000] == now[:2_000]).all()
     assert (cuped(now, np.full(20_000, np.nan)) == now).all()
 
