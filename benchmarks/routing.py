@@ -22,12 +22,14 @@ import polars as pl
 import matinee as mt
 from benchmarks.harness import Row, main, measured
 from matinee.domains.payments.processor_log import ProcessorLog, read
+from matinee.domains.payments.routing_model import RoutingModel
 from matinee.domains.payments.routing_value import Sheet, Trial, pool
 from matinee.evaluate import EvidenceTable, compare
 
 MARGINS = (5, 10, 20)
 Fit = Callable[[pl.DataFrame, pl.DataFrame, list[str]], np.ndarray]
 PEERS: dict[str, Fit] = {}
+SMOKE = (("full", {"leaves": 7, "trees": 30, "rate": 0.12, "min_rows": 20, "l2": 0.0}),)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -90,25 +92,34 @@ def run(args: argparse.Namespace) -> list[Row]:
     attempts = log.usable.head(6_000) if args.smoke else log.usable
     if args.test is not None:
         later = read(args.test, args.fees).usable
-        trials = [Trial(attempts, later.head(4_000) if args.smoke else later, log.fees, seed=args.seed)]
+        later = later.head(4_000) if args.smoke else later
+        trials = [Trial(attempts, later, log.fees, seed=args.seed, learner=_learner(args))]
         dataset = args.test.name
     else:
-        trials = _carved(attempts, log, args.validate, args.seed)
+        trials = _carved(attempts, log, args)
         how = {"weeks": "each week held out in turn", "days": "last third of the days"}[args.validate]
         dataset = f"{args.train.name}, {how}"
     return judged(trials, dataset, peers=not args.smoke)
 
 
-def _carved(attempts: pl.DataFrame, log: ProcessorLog, how: str, seed: int) -> list[Trial]:
+def _learner(args: argparse.Namespace) -> RoutingModel:
+    return RoutingModel(extras=(), variants=SMOKE) if args.smoke else RoutingModel()
+
+
+def _carved(attempts: pl.DataFrame, log: ProcessorLog, args: argparse.Namespace) -> list[Trial]:
     day = (attempts["at"].dt.date() - attempts["at"].dt.date().min()).dt.total_days()
-    if how == "days":
+    if args.validate == "days":
         cut = round(2 / 3 * (int(day.max()) + 1))
-        return [Trial(attempts.filter(day < cut), attempts.filter(day >= cut), log.fees, seed=seed)]
+        before, after = attempts.filter(day < cut), attempts.filter(day >= cut)
+        return [Trial(before, after, log.fees, seed=args.seed, learner=_learner(args))]
     weeks = day // 7
     return [
-        Trial(attempts.filter(weeks != w), attempts.filter(weeks == w), log.fees, later=False, seed=seed)
+        Trial(
+            attempts.filter(weeks != w), attempts.filter(weeks == w), log.fees, later=False, seed=args.seed,
+            learner=_learner(args),
+        )
         for w in weeks.unique().sort().to_list()
-    ]
+    ]  # fmt: skip
 
 
 def judged(trials: list[Trial], dataset: str, *, peers: bool = True) -> list[Row]:

@@ -275,9 +275,11 @@ def _purchases(rows: pl.DataFrame, name: str, pause_us: int) -> pl.DataFrame:
     rows = rows.with_row_index("_order").with_columns(
         usable=pl.all_horizontal(pl.col(c).is_not_null() for c in needed),
     )
-    rows = rows.sort(*same, "at", "_order", nulls_last=True, maintain_order=True)
-    gap = (pl.col("at") - pl.col("at").shift(1).over(same)).dt.total_microseconds()
-    before = pl.col("approved").shift(1).over(same)
+    # Rows that cannot be read come last: they must not stand between two attempts of one purchase.
+    rows = rows.sort(~pl.col("usable"), *same, "at", "_order", nulls_last=True, maintain_order=True)
+    group = ["usable", *same]
+    gap = (pl.col("at") - pl.col("at").shift(1).over(group)).dt.total_microseconds()
+    before = pl.col("approved").shift(1).over(group)
     fresh = gap.is_null() | (gap > pause_us) | before.fill_null(value=True) | ~pl.col("usable")
     rows = rows.with_columns(_gap=gap, _fresh=fresh).with_columns(_purchase=pl.col("_fresh").cum_sum())
     rows = rows.with_columns(

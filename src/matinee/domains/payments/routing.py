@@ -226,11 +226,17 @@ def history(source: Any) -> tuple[pl.DataFrame, dict[str, Fees]]:
     return attempts.filter(pl.col("processor").is_in(list(enough))), enough
 
 
-def train(studio: mt.Studio, step: Progress = lambda *_a: None, *, margin: float = MARGIN) -> list[str]:
+def train(
+    studio: mt.Studio,
+    step: Progress = lambda *_a: None,
+    *,
+    margin: float = MARGIN,
+    learner: RoutingModel | None = None,
+) -> list[str]:
     """Learn chances of approval from every attempt so far; returns the policies, the baseline first."""
     step(1, "reading attempts")
     attempts, fees = history(studio.facts)
-    model = RoutingModel().fit(attempts, list(fees), progress=step)
+    model = (learner or RoutingModel()).fit(attempts, list(fees), progress=step)
     rates = {
         str(name): float(rate)
         for name, rate in attempts.group_by("processor").agg(rate=attempts_rate()).sort("processor").iter_rows()
@@ -286,7 +292,13 @@ class RoutingBacktest(Table):
         )
 
 
-def backtest(studio: mt.Studio, step: Progress = lambda *_a: None, *, margin: float = MARGIN) -> RoutingBacktest:
+def backtest(
+    studio: mt.Studio,
+    step: Progress = lambda *_a: None,
+    *,
+    margin: float = MARGIN,
+    learner: RoutingModel | None = None,
+) -> RoutingBacktest:
     """Learn from the first two thirds of the days, judge on the rest, as if their routing had been random.
 
     Raises:
@@ -299,7 +311,8 @@ def backtest(studio: mt.Studio, step: Progress = lambda *_a: None, *, margin: fl
     attempts, fees = history(studio.facts)
     day = (attempts["at"].dt.date() - attempts["at"].dt.date().min()).dt.total_days()
     cut = round(2 / 3 * (int(day.max()) + 1))  # type: ignore[arg-type]  # a whole number
-    trial = Trial(attempts.filter(day < cut), attempts.filter(day >= cut), fees)
+    learner = learner or RoutingModel()
+    trial = Trial(attempts.filter(day < cut), attempts.filter(day >= cut), fees, learner=learner)
     step(1, "fitting")
     q = trial.live
     step(1, "judging")

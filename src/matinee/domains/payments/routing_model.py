@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 View = Mapping[str, Array]  # columns of a model, one array each
+Variant = tuple[str, dict[str, Any]]
+Steps = Callable[..., None]
 FOLDS = 5
 FEWEST = 200  # attempts of a processor below which nothing is learned of it
 _SHALLOW: dict[str, Any] = {"leaves": 7, "trees": 120, "rate": 0.03, "min_rows": 20, "l2": 0.0}
 _DEEP: dict[str, Any] = {"leaves": 15, "trees": 90, "rate": 0.03, "min_rows": 40, "l2": 0.0}
 _SEGMENTS: dict[str, Any] = {"leaves": 6, "trees": 1, "rate": 1.0, "min_rows": 100, "l2": 0.0}
 # Averaged in log-odds. They differ in what they read and how deep they look, so that their errors differ.
-VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (("full", _SHALLOW), ("plain", _SHALLOW), ("full", _DEEP))
-
-Steps = Callable[..., None]
+VARIANTS: tuple[Variant, ...] = (("full", _SHALLOW), ("plain", _SHALLOW), ("full", _DEEP))
 
 
 def _quiet(n: int = 1, text: str | None = None) -> None:
@@ -45,14 +45,20 @@ class RoutingModel:
         extras: Columns beyond the basic ones. None: those are taken that improve the cross-validated log-loss by two
             standard errors.
         drift: Settings of the filter: memory, prior, strength. A strength of 0 turns it off.
+        variants: What is averaged: which view of the columns ("plain" or "full"), and the learner's parameters.
     """
 
     kind: ClassVar[str] = "payments-routing"
 
-    def __init__(self, extras: Sequence[str] | None = None, drift: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        extras: Sequence[str] | None = None,
+        drift: dict[str, float] | None = None,
+        variants: Sequence[Variant] = VARIANTS,
+    ) -> None:
         self.processors: list[str] = []
         self.extras = extras
-        self.settings = dict(drift or {})
+        self.settings, self.variants = dict(drift or {}), tuple(variants)
         self.columns = Columns([], [])
         self._models: list[list[Model]] = []
         self._segments: list[Model] = []
@@ -96,11 +102,11 @@ class RoutingModel:
         for fold in range(FOLDS):
             held = folds == fold
             if held.any():
-                models = _fit_all(views, action, approved, ~held, len(self.processors), seed)
-                outside[held] = _logits(models, views, held)
+                models = _fit_all(self.variants, views, action, approved, ~held, len(self.processors), seed)
+                outside[held] = self._logits(models, views, held)
             progress(1, f"routing: fold {fold + 1} of {FOLDS}")
         everything = np.ones(len(attempts), np.bool_)
-        self._models = _fit_all(views, action, approved, everything, len(self.processors), seed)
+        self._models = _fit_all(self.variants, views, action, approved, everything, len(self.processors), seed)
         self._grow_segments(views["full"], action, approved, seed)
         self.drift = Drift.fresh(len(self.processors), max(len(v) for v in self._leaves), self.settings)
         moved = self.drift.replay(outside, self._segments_of(views["full"]), action, approved)
@@ -113,20 +119,18 @@ class RoutingModel:
         self.processors = list(processors)
         action, approved = self._answers(attempts)
         self.columns = Columns.learn(attempts, self.extras or ())
-        everything = np.ones(len(attempts), np.bool_)
-        self._models = _fit_all(
-            self._views(payments(attempts)), action, approved, everything, len(self.processors), seed
-        )
+        views, everything = self._views(payments(attempts)), np.ones(len(attempts), np.bool_)
+        self._models = _fit_all(self.variants, views, action, approved, everything, len(self.processors), seed)
         return self
 
     def static(self, attempts: pl.DataFrame) -> Array:
         """Chance of approval by processor without the filter, shape (rows, processors)."""
-        return sigmoid(_logits(self._models, self._views(payments(attempts))))
+        return sigmoid(self._logits(self._models, self._views(payments(attempts))))
 
     def predict(self, attempts: pl.DataFrame | Payments) -> Array:
         """Chance of approval as of what was last observed, shape (rows, processors)."""
         views = self._views(payments(attempts) if isinstance(attempts, pl.DataFrame) else attempts)
-        return sigmoid(_logits(self._models, views) + self.drift.shifts(self._segments_of(views["full"])))
+        return sigmoid(self._logits(self._models, views) + self.drift.shifts(self._segments_of(views["full"])))
 
     def replay(self, attempts: pl.DataFrame, static: Array | None = None, *, fresh: bool = False) -> Array:
         """Chance of approval of each row as it was before its own answer, learning from the rows before it.
@@ -139,7 +143,7 @@ class RoutingModel:
             fresh: Begin with an empty filter rather than with what was last observed.
         """
         views = self._views(payments(attempts))
-        logits = _logits(self._models, views) if static is None else logit(static)
+        logits = self._logits(self._models, views) if static is None else logit(static)
         action, approved = self._answers(attempts)
         drift = self.drift.emptied() if fresh else self.drift.copy()
         return sigmoid(logits + drift.replay(logits, self._segments_of(views["full"]), action, approved))
@@ -148,7 +152,7 @@ class RoutingModel:
         """Take in answers, in order of time: what serving does as they arrive."""
         views = self._views(payments(attempts))
         action, approved = self._answers(attempts)
-        self.drift.replay(_logits(self._models, views), self._segments_of(views["full"]), action, approved)
+        self.drift.replay(self._logits(self._models, views), self._segments_of(views["full"]), action, approved)
 
     def save(self, folder: Path) -> None:
         """Write trees, columns and the state of the filter: JSON, LightGBM text, safetensors."""
@@ -164,7 +168,7 @@ class RoutingModel:
         save_file(arrays, folder / "drift.safetensors")
         about = {
             "kind": self.kind, "processors": self.processors, "columns": self.columns.to_json(), "drift": self.settings,
-            "variants": len(VARIANTS),
+            "variants": self.variants,
         }  # fmt: skip
         (folder / "routing.json").write_text(json.dumps(about, indent=1))
 
@@ -179,18 +183,17 @@ class RoutingModel:
 
         from matinee import models
 
-        try:
-            about = json.loads((folder / "routing.json").read_text())
-            arrays = load_file(folder / "drift.safetensors")
-        except FileNotFoundError as error:
-            raise StorageError(
-                f"{Path(str(error.filename)).name} is missing from the routing model; train it again"
-            ) from None
-        made = cls(about["columns"]["extras"], about["drift"])
+        for name in ("routing.json", "drift.safetensors"):
+            if not (folder / name).is_file():
+                raise StorageError(f"{name} is missing from the routing model; train it again")
+        about = json.loads((folder / "routing.json").read_text())
+        arrays = load_file(folder / "drift.safetensors")
+        variants = [(view, how) for view, how in about["variants"]]
+        made = cls(about["columns"]["extras"], about["drift"], variants)
         made.processors, made.columns = about["processors"], Columns.from_json(about["columns"])
         for p in range(len(made.processors)):
             parent = folder / f"processor-{p}"
-            made._models.append([models.load(parent / f"variant-{v}") for v in range(about["variants"])])
+            made._models.append([models.load(parent / f"variant-{v}") for v in range(len(variants))])
             made._segments.append(models.load(parent / "segments"))
             made._leaves.append(arrays[f"leaves-{p}"])
         made.drift = Drift(arrays["surplus"], arrays["spread"], **about["drift"])
@@ -206,6 +209,19 @@ class RoutingModel:
 
     def _views(self, rows: Payments) -> dict[str, View]:
         return {"plain": self.columns.plain(rows), "full": self.columns.full(rows)}
+
+    def _logits(self, models: list[list[Model]], views: Mapping[str, View], rows: Array | None = None) -> Array:
+        """Mean log-odds over the variants, shape (rows, processors); of the rows of a mask where one is given."""
+        index = None if rows is None else np.flatnonzero(rows)
+        height = len(views["plain"]["hour"]) if index is None else len(index)
+        out = np.zeros((height, len(models)))
+        # Models that read the same view read the same matrix: they were fitted on the same columns.
+        readers = {view: model for (view, _), model in zip(self.variants, models[0], strict=True)}
+        matrices = {view: _matrix(model, views[view], index) for view, model in readers.items()}
+        for p, fitted in enumerate(models):
+            for (view, _), model in zip(self.variants, fitted, strict=True):
+                out[:, p] += logit(_score_matrix(model, matrices[view])) / len(fitted)
+        return out
 
     def _grow_segments(self, full: View, action: Array, approved: Array, seed: int) -> None:
         self._segments, self._leaves = [], []
@@ -237,7 +253,7 @@ class RoutingModel:
     def _losses(
         self, attempts: pl.DataFrame, extras: list[str], action: Array, approved: Array, folds: Array, seed: int
     ) -> Array:
-        plain = Columns.learn(attempts, extras).plain(payments(attempts))
+        plain, learner = Columns.learn(attempts, extras).plain(payments(attempts)), self.variants[0][1]
         loss = np.zeros(len(attempts))
         for p in range(len(self.processors)):
             for fold in range(FOLDS):
@@ -246,7 +262,7 @@ class RoutingModel:
                     np.flatnonzero((action == p) & (folds == fold)),
                 )
                 if len(held):
-                    model = mt.LightGBM(**_SHALLOW).fit(_frame(plain, train), approved[train], seed=seed)
+                    model = mt.LightGBM(**learner).fit(_frame(plain, train), approved[train], seed=seed)
                     q = _score(model, plain, held)
                     loss[held] = -np.log(np.where(approved[held] == 1, q, 1 - q))
         return loss
@@ -273,29 +289,21 @@ def _score_matrix(model: Model, matrix: Array) -> Array:
 
 
 def _fit_all(
-    views: Mapping[str, View], action: Array, approved: Array, rows: Array, processors: int, seed: int
+    variants: Sequence[Variant],
+    views: Mapping[str, View],
+    action: Array,
+    approved: Array,
+    rows: Array,
+    processors: int,
+    seed: int,
 ) -> list[list[Model]]:
     """One list of variants a processor, fitted on the rows of the mask."""
     found: list[list[Model]] = []
     for p in range(processors):
         index = np.flatnonzero(rows & (action == p))
         frames = {name: _frame(view, index) for name, view in views.items()}
-        found.append([mt.LightGBM(**how).fit(frames[view], approved[index], seed=seed) for view, how in VARIANTS])
+        found.append([mt.LightGBM(**how).fit(frames[view], approved[index], seed=seed) for view, how in variants])
     return found
-
-
-def _logits(models: list[list[Model]], views: Mapping[str, View], rows: Array | None = None) -> Array:
-    """Mean log-odds over the variants, shape (rows, processors); of the rows of a mask where one is given."""
-    index = None if rows is None else np.flatnonzero(rows)
-    height = len(views["plain"]["hour"]) if index is None else len(index)
-    out = np.zeros((height, len(models)))
-    # Models that read the same view read the same matrix: they were fitted on the same columns.
-    readers = {view: model for (view, _), model in zip(VARIANTS, models[0], strict=True)}
-    matrices = {view: _matrix(model, views[view], index) for view, model in readers.items()}
-    for p, variants in enumerate(models):
-        for (view, _), model in zip(VARIANTS, variants, strict=True):
-            out[:, p] += logit(_score_matrix(model, matrices[view])) / len(variants)
-    return out
 
 
 def logit(p: Array) -> Array:

@@ -8,7 +8,7 @@ cross-fitted: days of one parity are predicted by models fitted on the training 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -59,7 +59,7 @@ class Sheet:
         names = list(fees)
         index = {n: i for i, n in enumerate(names)}
         table = np.array([[shares[first][n] for n in names] for first in (False, True)])
-        for first in (False, True):
+        for first in sorted(set((attempts["number"] == 1).to_list())):
             never = [n for n in names if shares[first][n] == 0]
             if never:
                 kind = "first attempt" if first else "retry"
@@ -153,9 +153,11 @@ class Trial:
     Attributes:
         train, test: Attempts in order of time.
         fees: By processor.
-        model: Fitted on `train`; fitted here where not given.
+        model: Fitted on `train` already; else `learner` is.
         later: Whether `test` follows `train` in time, so that the filter goes on from where training ended. Where it
             does not (cross-validation), the filter starts empty.
+        seed: For the learners.
+        learner: What is fitted.
     """
 
     train: pl.DataFrame
@@ -164,11 +166,12 @@ class Trial:
     model: RoutingModel | None = None
     later: bool = True
     seed: int = 0
+    learner: RoutingModel = field(default_factory=RoutingModel)
 
     @cached_property
     def fitted(self) -> RoutingModel:
         """The model, fitted on the training log."""
-        return self.model or RoutingModel().fit(self.train, list(self.fees), seed=self.seed)
+        return self.model or self.learner.fit(self.train, list(self.fees), seed=self.seed)
 
     @cached_property
     def train_sheet(self) -> Sheet:
@@ -220,7 +223,7 @@ class Trial:
             here, there = np.flatnonzero(parity == side), np.flatnonzero(parity != side)
             if len(here):
                 both = pl.concat([self.train, self.test[there]]).sort("at", maintain_order=True)
-                model = RoutingModel(extras=self.fitted.columns.extras).fit_static(
+                model = RoutingModel(self.fitted.columns.extras, variants=self.fitted.variants).fit_static(
                     both, list(self.fees), seed=self.seed
                 )
                 static[here] = model.static(self.test[here])
