@@ -52,9 +52,9 @@ def test_the_synthetic_protocol_gives_the_published_errors() -> None:
 
 @pytest.mark.parametrize("name", ["members", "clicks", "slates"])
 def test_intervals_cover(name: str) -> None:
-    # 400 worlds: two standard errors are 2.2 points; the benchmark asks 93-97% of 2,000.
-    for method, (held, _) in ope_worlds.coverage(ope_worlds.WORLDS[name](), 400).items():
-        assert 0.925 <= held <= 0.98, method
+    # 300 worlds: two standard errors are 2.5 points; the benchmark asks 93-97% of 2,000.
+    for method, (held, _) in ope_worlds.coverage(ope_worlds.WORLDS[name](), 300).items():
+        assert 0.92 <= held <= 0.98, method
 
 
 def test_an_absent_peer_is_named_not_skipped(shared_data: Path) -> None:
