@@ -155,8 +155,9 @@ class at_most(BaseGuard):  # noqa: N801
             return Limit(column, self.n)
         codes = candidates.columns.get(f"{self.per}#codes")
         if codes is None:
-            codes = np.unique(column.astype(str), return_inverse=True)[1]
-        # Group codes are small and dense among the candidates at hand, so that the draw can count in an array.
+            codes = np.unique(column, return_inverse=True)[1].astype(np.int64)
+            if column.dtype.kind == "f":
+                codes[np.isnan(column)] = -1  # what is unknown is not one group
         return Limit(codes, self.n)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from matinee.choices import Choice
 from matinee.ledger import CHOICES_SCHEMA, SealReport, TableSink
 from matinee.ledger import seal as seal_log
 
@@ -28,6 +30,27 @@ def seal(studio: Studio) -> SealReport:
     )
     close_open_segments(studio.root / "log")
     return seal_log(studio.root / "log", sink, quarantine=hold, clock=studio.clock)
+
+
+def log(studio: Studio, made: Iterable[Choice]) -> int:
+    """Write choices that were made elsewhere into the log and seal it; those that are sealed already are left out."""
+    import polars as pl
+
+    from matinee.ledger import Ledger
+
+    seal(studio)
+    have: set[str] = set()
+    if studio.tables.exists("choices"):
+        have = set(studio.tables.scan("choices", columns=["id"]).select(pl.col("id")).collect()["id"].to_list())
+    written = 0
+    with Ledger(studio.root / "log", "import", clock=studio.clock) as ledger:
+        for choice in made:
+            if choice.id not in have:
+                have.add(choice.id)
+                ledger.append(choice)
+                written += 1
+    seal(studio)
+    return written
 
 
 def choices(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matinee.live import Live
     from matinee.models import Model
     from matinee.tables import Tables
+    from matinee.trial import Trial
 
 LAYOUT = 1
 CONFIG = "matinee.toml"
@@ -357,6 +358,18 @@ class Studio:
         if self._live is not None:
             self._live.refresh()
         return made
+
+    def trial(self, decision: str | Decision, *, planned: int = 10_000) -> Trial:
+        """Read the live release as an experiment: value by arm, sample ratio, a difference that is valid at any look."""
+        from matinee.trial import trial
+
+        return trial(self, self.decision(decision), planned=planned)
+
+    def log(self, choices: Iterable[Choice]) -> int:
+        """Log choices that were made elsewhere, such as in an imported file, and seal them; those known already are left out."""
+        from matinee.sealing import log
+
+        return log(self, choices)
 
     def evidence(self, decision: str, policy: str | None = None) -> list[dict[str, Any]]:
         """Everything that was ever measured or refused about a decision, newest first."""

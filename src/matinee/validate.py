@@ -65,7 +65,8 @@ def check_rows(schema: Schema, frame: pl.DataFrame, *, now: datetime) -> Checked
             checks.append((broken, reason))
         checks += _bounds(one, converted)
         if one.required:
-            checks.append((pl.col(one.name).is_null(), f"{one.name} is empty, must be {one.kind}"))
+            empty = converted.is_null() if broken is None else converted.is_null() & ~broken
+            checks.append((empty, f"{one.name} is empty, must be {one.kind}"))
     for name in ("at", "known"):
         if name not in frame.columns:
             columns.append(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias(name))

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 import matinee as mt
 from matinee.domains.payments import processor_log
-from matinee.ledger import Ledger
 from matinee.results import Table
 
 Progress = Callable[..., None]
-BATCH = 200_000
 
 
 @dataclass(frozen=True)
@@ -89,23 +85,8 @@ def import_processor_log(
         result = studio.facts.append(fact, frame, source=path.name, mark={mark: "done"})
         done.append({"fact": table, "appended": result.appended, "quarantined": result.quarantined})
         step(len(frame), f"importing {table}")
-    logged = _log(studio, log, step)
+    step(0, "importing choices")
+    logged = studio.log(processor_log.choices(log))
     purchases = int(log.attempts["invoice"].n_unique())
     studio.registry.remember(key, "import", {"facts": done, "choices": logged, "purchases": purchases})
     return Imported(tuple(done), logged, purchases)
-
-
-def _log(studio: mt.Studio, log: processor_log.ProcessorLog, step: Progress) -> int:
-    """Write the choices into the log and seal it; those that are sealed already are left out."""
-    studio.seal()
-    have = set(studio.choices("route").select(pl.col("id"))["id"].to_list())
-    written = 0
-    with Ledger(studio.root / "log", "import", clock=studio.clock) as ledger:
-        for choice in processor_log.choices(log):
-            if choice.id not in have:
-                ledger.append(choice)
-                written += 1
-                if written % BATCH == 0:
-                    step(BATCH, "importing choices")
-    studio.seal()
-    return written

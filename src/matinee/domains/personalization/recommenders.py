@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 MOST_TITLES = 12_000  # a closed form of n titles takes n^3 / 3 operations and two n x n float32 matrices
 PROPOSE = 300
 FEW_EVENTS = 4
+_SETTINGS = ("half_life", "decay", "window", "dropout", "ridge")  # numbers, saved as arrays of one
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ class Recommender:
         from safetensors.numpy import load_file
 
         try:
-            return cls(**load_file(folder / "arrays.safetensors"))
+            arrays = load_file(folder / "arrays.safetensors")
+            return cls(**{k: v.item() if k in _SETTINGS else v for k, v in arrays.items()})
         except (SafetensorError, OSError, TypeError) as error:
             raise mt.MatineeError(f"model {folder.parent.name}@{folder.name} is cut short or damaged; train it again") from error
 
@@ -177,13 +179,13 @@ class Popular(Recommender):
 
     kind: ClassVar[str] = "popular"
     counts: Array = field(default_factory=lambda: np.array([], np.float32))
-    half_life: float | Array = float("inf")  # days
+    half_life: float = float("inf")  # days
 
     def fit(self, histories: Histories) -> Self:
         """Count plays up to the last one."""
         self.titles = histories.titles
         age = histories.day.max() - histories.day if len(histories.day) else histories.day
-        half = float(self.half_life)
+        half = self.half_life
         weight = np.ones(len(age)) if not np.isfinite(half) else np.exp2(-age / half)
         self.counts = np.bincount(histories.items, weights=weight, minlength=len(histories.titles)).astype(np.float32)
         return self
@@ -193,7 +195,7 @@ class Popular(Recommender):
         return np.log1p(self.counts)
 
     def _arrays(self) -> Mapping[str, Array]:
-        return {"titles": self.titles, "counts": self.counts, "half_life": np.array(float(self.half_life))}
+        return {"titles": self.titles, "counts": self.counts, "half_life": np.array([float(self.half_life)])}
 
 
 @register
@@ -207,15 +209,15 @@ class Following(Recommender):
 
     kind: ClassVar[str] = "following"
     weights: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    decay: float | Array = 0.7
-    window: int | Array = 10
+    decay: float = 0.7
+    window: int = 10
 
     def fit(self, histories: Histories) -> Self:
         """Count pairs."""
         self.titles = histories.titles
         n = len(self.titles)
         counts = np.zeros((n, n), np.float32)
-        _count_pairs(histories.items, histories.offsets, counts, float(self.decay), int(self.window))
+        _count_pairs(histories.items, histories.offsets, counts, self.decay, self.window)
         popularity = np.bincount(histories.items, minlength=n).astype(np.float32)
         # The exponent takes part of popularity out: what follows everything says little about what follows this.
         self.weights = counts / (counts.sum(axis=1, keepdims=True) + 5.0) / (popularity[None, :] + 1.0) ** 0.15
@@ -223,16 +225,16 @@ class Following(Recommender):
 
     def scores(self, history: Sequence[int]) -> Array:
         """Decayed sum over the last titles."""
-        last = self._known(history)[-int(self.window) :][::-1]
+        last = self._known(history)[-self.window :][::-1]
         if not len(last):
             return np.zeros(len(self.titles), np.float32)
-        strength = float(self.decay) ** np.arange(len(last), dtype=np.float32)
+        strength = self.decay ** np.arange(len(last), dtype=np.float32)
         return np.asarray(strength @ self.weights[last], np.float32)
 
     def _arrays(self) -> Mapping[str, Array]:
         return {
-            "titles": self.titles, "weights": self.weights, "decay": np.array(float(self.decay)),
-            "window": np.array(int(self.window)),
+            "titles": self.titles, "weights": self.weights, "decay": np.array([float(self.decay)]),
+            "window": np.array([int(self.window)]),
         }  # fmt: skip
 
 
@@ -248,8 +250,8 @@ class Together(Recommender):
 
     kind: ClassVar[str] = "together"
     weights: Array = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    dropout: float | Array = 0.33
-    ridge: float | Array = 300.0
+    dropout: float = 0.33
+    ridge: float = 300.0
 
     def fit(self, histories: Histories) -> Self:
         """Solve for the weights; about n^3 / 3 operations for n titles."""
@@ -265,8 +267,8 @@ class Together(Recommender):
             matrix *= total / max(float(np.trace(matrix)), 1e-9)
         gram = 0.5 * gram + 0.5 * near
         # Few events need less ridge, or everything would be pulled to nothing.
-        ridge = float(self.ridge) * min(1.0, total / 400_000)
-        p = float(self.dropout)
+        ridge = self.ridge * min(1.0, total / 400_000)
+        p = self.dropout
         lam = p / (1 - p) * np.diag(gram) + max(ridge, 1.0)
         gram[np.diag_indices(n)] += lam
         self.weights = -_inverse(gram) * lam[None, :].astype(np.float32)
@@ -282,8 +284,8 @@ class Together(Recommender):
 
     def _arrays(self) -> Mapping[str, Array]:
         return {
-            "titles": self.titles, "weights": self.weights, "dropout": np.array(float(self.dropout)),
-            "ridge": np.array(float(self.ridge)),
+            "titles": self.titles, "weights": self.weights, "dropout": np.array([float(self.dropout)]),
+            "ridge": np.array([float(self.ridge)]),
         }  # fmt: skip
 
 
