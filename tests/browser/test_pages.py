@@ -38,7 +38,8 @@ pytestmark = pytest.mark.browser
 def wide(page: Any) -> list[str]:
     """What stands beyond the right edge of the page, unless it scrolls in its own box."""
     found: list[str] = page.evaluate(
-        """() => document.documentElement.scrollWidth <= innerWidth ? [] : [`page is ${document.documentElement.scrollWidth} wide`,
+        """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+        [`page is ${document.documentElement.scrollWidth} wide`,
         ...[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1
         && !e.closest('.scroll, .shelf, .nav, pre')).slice(0, 5).map(e => e.outerHTML.slice(0, 120))]"""
     )
@@ -218,7 +219,7 @@ def test_everything_that_can_be_pressed_is_reached_by_tab_and_shows_it(visit: Op
     for _ in range(60):
         page.keyboard.press("Tab")
         name, outline = page.evaluate(
-            "[document.activeElement.textContent.trim().slice(0, 40), getComputedStyle(document.activeElement).outlineStyle]"
+            "(e => [e.textContent.trim().slice(0, 40), getComputedStyle(e).outlineStyle])(document.activeElement)"
         )
         if page.evaluate("document.activeElement === document.body"):
             break

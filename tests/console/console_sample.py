@@ -152,8 +152,8 @@ DECISIONS = (
 FRONT = Front(
     kicker="Acme, this afternoon",
     headline="All five decisions are answering. Three things need a person.",
-    lead="In the last 28 days the studio made **3.76 million choices**. Four decisions of five can be judged, and three are worth "
-    "more than what they replaced. No guard was broken, and one decision cannot be judged yet.",
+    lead="In the last 28 days the studio made **3.76 million choices**. Four decisions of five can be judged, and three are "
+    "worth more than what they replaced. No guard was broken, and one decision cannot be judged yet.",
     decisions=DECISIONS,
     needs=(
         Need(
@@ -275,8 +275,8 @@ def decision_page(query: DecisionQuery, allowed: bool, releases: tuple[ReleaseFa
         title="Home page ranking",
         mode="decide",
         mode_words="Matinee decides",
-        lead="Worth **+3.1 % watch hours** a member a week [+2.2, +4.0] against most-played. A challenger, **sequence-4**, "
-        "has passed its test and waits for a person.",
+        lead="Worth **+3.1 % watch hours** a member a week [+2.2, +4.0] against most-played. A challenger, "
+        "**sequence-4**, has passed its test and waits for a person.",
         sheet=(
             SheetItem("Chooses, for each", "20 titles, a member"),
             SheetItem("Among", "18,204 titles"),
@@ -290,7 +290,7 @@ def decision_page(query: DecisionQuery, allowed: bool, releases: tuple[ReleaseFa
             "value",
             rising(0.9, 1.2, 0.9, wobble=0.9),
             title="sequence-4 is ahead of boost-31 by 1.2 %, and its interval has been clear of zero since Thursday",
-            subtitle="Watch hours a member a week, per cent against the live policy, 95 % interval that may be read any day",
+            subtitle="Watch hours a member a week, per cent against the live policy, 95 % interval",
             unit="%",
             signed=True,
             marks=((NOW - timedelta(days=19), "release 40"), (NOW - timedelta(days=8), "share 5 to 20 %")),
@@ -349,8 +349,8 @@ def decision_page(query: DecisionQuery, allowed: bool, releases: tuple[ReleaseFa
                 0.0,
             ),
         ),
-        arms_note="Members fell into the arms as planned (ratio test p = 0.41). Any error falls back to **popular-7d**: 15 choices of "
-        "2,410,332. Each member stays in one arm.",
+        arms_note="Members fell into the arms as planned (ratio test p = 0.41). Any error falls back to **popular-7d**: 15 "
+        "choices of 2,410,332. Each member stays in one arm.",
         reward_unit="watch hours",
         period="26 October to 22 November",
         guards=(
@@ -413,7 +413,7 @@ def decision_page(query: DecisionQuery, allowed: bool, releases: tuple[ReleaseFa
             for i, r in enumerate(releases)
         ),
         code="report = studio.evaluate(home, challenger)   # off-policy first\nprint(report)\n"
-        'studio.release(home, challenger, share=0.50)  # with its gates\nstudio.rollback("home", to=40)                # undo',
+        'studio.release(home, challenger, share=0.50)  # with its gates\nstudio.rollback("home", to=40)  # undo',
     )
 
 
@@ -600,6 +600,7 @@ def lineage_page(node: str) -> LineagePage:
 BATCH = QuarantineBatch(
     "played",
     "ab12cd34ef56",
+    1,
     "plays-2026-11-22.parquet",
     212,
     "212 rows of played",
@@ -733,7 +734,7 @@ class SamplePages:
         )
         return QuarantinePage(
             "212 rows wait" if groups else "Quarantine is empty",
-            "Rows that do not fit their fact are kept here with the reason. **Nothing reads them until somebody decides.**",
+            "Rows that do not fit are kept here with the reason. **Nothing reads them until somebody decides.**",
             groups,
             self.batches,
             ask,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_the_histogram_counts_every_choice_once_and_says_the_least_chance() -> N
     assert chart is not None
     bins = layer(dict(chart.spec), "choices")["data"]["values"]
     assert sum(b["share"] for b in bins) == pytest.approx(100)
-    assert all(a["high"] == pytest.approx(b["low"]) for a, b in zip(bins, bins[1:], strict=False))
+    assert all(a["high"] == pytest.approx(b["low"]) for a, b in pairwise(bins))
     assert bins[0]["low"] <= 0.3 and bins[-1]["high"] == 100
     assert chart.title == "Nothing was chosen with a chance under 0.3 %"
     assert chance_figure("c", [], of="x") is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,4 +84,4 @@ def test_layers_rise_along_edges_where_there_is_no_cycle(pairs: list[tuple[int, 
 
 def test_a_chain_longer_than_the_stack_is_laid_out() -> None:
     nodes = [str(i) for i in range(5000)]
-    assert layers(nodes, list(zip(nodes, nodes[1:], strict=False)))["4999"] == 4999
+    assert layers(nodes, list(pairwise(nodes)))["4999"] == 4999

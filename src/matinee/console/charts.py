@@ -18,7 +18,8 @@ Spec = dict[str, Any]
 Scheme = Literal["light", "dark"]
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _WIDE = "width > 420"  # where a chart has room for words beside its last point and its releases
-TAIL = 128  # pixels kept free at the right for the label of the last point, where the chart is wide enough
+TAIL = 132  # pixels kept free at the right for the label of the last point, where the chart is wide enough
+_END = f"width - ({_WIDE} ? {TAIL} : 0)"  # where the values end
 
 _COLOURS: dict[str, tuple[str, str]] = {
     "ink": ("#191712", "#F1EDE3"),
@@ -126,134 +127,124 @@ def value_over_time(
         zero: True to draw the zero line over the band.
         height: Of the plot, in pixels.
     """
-    rows = [
-        {"at": _stamp(p.at), "value": p.value, "low": p.low, "high": p.high, **({} if p.n is None else {"n": p.n})}
-        for p in points
-    ]
-    known = [p for p in points if p.value is not None]
-    x_scale = {"type": "utc", "range": [0, {"expr": f"width - ({_WIDE} ? {TAIL} : 0)"}]}
-    shape = "+,~r" if signed else ",~r"
-    suffix = f" + ' {unit}'" if unit else ""
-    x = {
-        "field": "at", "type": "temporal", "scale": x_scale,
-        "axis": {"format": "%-d %b", "tickCount": {"expr": _WIDE + " ? 6 : 3"}, "labelFlush": 24, "labelOverlap": True},
-    }  # fmt: skip
+    x: Spec = {
+        "field": "at",
+        "type": "temporal",
+        "scale": {"type": "utc", "range": [0, {"expr": _END}]},
+        "axis": {"format": "%-d %b", "tickCount": {"expr": f"{_WIDE} ? 6 : 3"}, "labelFlush": 24, "labelOverlap": True},
+    }
+    shape, suffix = ("+,~r" if signed else ",~r"), (f" + ' {unit}'" if unit else "")
     y: Spec = {
         "type": "quantitative",
         "scale": {"zero": zero, "nice": True},
         "axis": {"tickCount": 5, "labelExpr": f"datum.value == 0 ? '0' : format(datum.value, '{shape}'){suffix}"},
     }
-    data = {"values": rows}
-    layers: list[Spec] = []
-    if gaps:
-        blocks = [{"from": _stamp(a), "to": _stamp(b), "text": words} for a, b, words in gaps]
-        layers.append(
-            {
-                "name": "gaps",
-                "data": {"values": blocks},
-                "mark": {"type": "rect", "style": "gap"},
-                "encoding": {"x": {**x, "field": "from"}, "x2": {"field": "to"}},
-            }
-        )
+    rows = [_row(p) for p in points]
+    layers = _gap_blocks(gaps, x)
     layers.append(
         {
             "name": "interval",
-            "data": data,
+            "data": {"values": rows},
             "mark": {"type": "area", "style": "band", "line": False},
             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
         }
     )
     if zero:
-        layers.append(
-            {
-                "name": "zero",
-                "data": {"values": [{}]},
-                "mark": {"type": "rule", "style": "zero"},
-                "encoding": {"y": {**y, "datum": 0}},
-            }
-        )
+        layers.append(_across("zero", 0.0, y))
     if stop_at is not None:
-        layers += [
-            {
-                "name": "stop",
-                "data": {"values": [{}]},
-                "mark": {"type": "rule", "style": "stop"},
-                "encoding": {"y": {**y, "datum": stop_at[0]}},
-            },
-            {
-                "name": "stop words",
-                "data": {"values": [{}]},
-                "mark": {
-                    "type": "text", "style": "note", "align": "right", "dy": -7, "text": stop_at[1],
-                    "x": {"expr": "width"},
-                },
-                "encoding": {"y": {**y, "datum": stop_at[0]}},
-            },
-        ]  # fmt: skip
+        layers += [_across("stop", stop_at[0], y), _words_at("stop words", stop_at[0], stop_at[1], y)]
     if baseline:
-        base_rows = [{"at": _stamp(p.at), "value": p.value} for p in baseline]
-        layers.append(
-            {
-                "name": "baseline",
-                "data": {"values": base_rows},
-                "mark": {"type": "line", "style": "base"},
-                "encoding": {"x": x, "y": {**y, "field": "value"}},
-            }
-        )
-    if marks:
-        words = [{"at": _stamp(at), "text": text} for at, text in marks]
-        layers += [
-            {
-                "name": "releases",
-                "data": {"values": words},
-                "mark": {"type": "rule", "style": "milestone"},
-                "encoding": {"x": x},
-            },
-            {
-                "name": "release words",
-                "data": {"values": words},
-                "mark": {
-                    "type": "text",
-                    "style": "note",
-                    "align": "left",
-                    "baseline": "top",
-                    "dx": 4,
-                    "y": 2,
-                    "opacity": {"expr": _WIDE + " ? 1 : 0"},
-                },
-                "encoding": {"x": x, "text": {"field": "text"}},
-            },
-        ]
-    layers.append(
-        {
-            "name": "value",
-            "data": data,
-            "mark": {"type": "line", "style": "ours", "interpolate": "linear"},
-            "encoding": {"x": x, "y": {**y, "field": "value"}},
-        }
-    )
+        layers.append(_line("baseline", "base", [_row(p) for p in baseline], x, y))
+    layers += _milestones(marks, x)
+    layers.append(_line("value", "ours", rows, x, y))
+    known = [p for p in points if p.value is not None]
     if known:
-        last = known[-1]
-        layers += [
-            {
-                "name": "last",
-                "data": {"values": [{"at": _stamp(last.at), "value": last.value}]},
-                "mark": {"type": "point", "style": "ours-mark", "size": 70, "filled": True},
-                "encoding": {"x": x, "y": {**y, "field": "value"}},
-            },
-            {
-                "name": "last words",
-                "data": {"values": [{"at": _stamp(last.at), "value": last.value, "text": _tail(last, unit, signed)}]},
-                "mark": {
-                    "type": "text", "style": "ours-text",
-                    "align": {"expr": _WIDE + " ? 'left' : 'right'"},
-                    "dx": {"expr": _WIDE + " ? 10 : 0"},
-                    "dy": {"expr": _WIDE + " ? 0 : -14"},
-                },
-                "encoding": {"x": x, "y": {**y, "field": "value"}, "text": {"field": "text"}},
-            },
-        ]  # fmt: skip
+        layers += _last(known[-1], unit, signed, x, y)
     return _base(title, subtitle, height, layers)
+
+
+def _row(point: Point) -> Spec:
+    count = {} if point.n is None else {"n": point.n}
+    return {"at": _stamp(point.at), "value": point.value, "low": point.low, "high": point.high, **count}
+
+
+def _line(name: str, style: str, rows: list[Spec], x: Spec, y: Spec) -> Spec:
+    return {
+        "name": name,
+        "data": {"values": rows},
+        "mark": {"type": "line", "style": style, "interpolate": "linear"},
+        "encoding": {"x": x, "y": {**y, "field": "value"}},
+    }
+
+
+def _across(style: str, at: float, y: Spec) -> Spec:
+    """A level line over the plot, which ends where the values end."""
+    return {
+        "name": style,
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "style": style},
+        "encoding": {"y": {**y, "datum": at}, "x": {"value": 0}, "x2": {"value": {"expr": _END}}},
+    }
+
+
+def _words_at(name: str, at: float, words: str, y: Spec) -> Spec:
+    mark = {"type": "text", "style": "note", "align": "right", "dy": -7, "text": words, "x": {"expr": _END}}
+    return {"name": name, "data": {"values": [{}]}, "mark": mark, "encoding": {"y": {**y, "datum": at}}}
+
+
+def _gap_blocks(gaps: Sequence[tuple[datetime, datetime, str]], x: Spec) -> list[Spec]:
+    if not gaps:
+        return []
+    blocks = [{"from": _stamp(a), "to": _stamp(b), "text": words} for a, b, words in gaps]
+    return [
+        {
+            "name": "gaps",
+            "data": {"values": blocks},
+            "mark": {"type": "rect", "style": "gap"},
+            "encoding": {"x": {**x, "field": "from"}, "x2": {"field": "to"}},
+        }
+    ]
+
+
+def _milestones(marks: Sequence[tuple[datetime, str]], x: Spec) -> list[Spec]:
+    """Releases as dotted rules; their words only where there is room for them."""
+    if not marks:
+        return []
+    data = {"values": [{"at": _stamp(at), "text": text} for at, text in marks]}
+    words = {
+        "type": "text", "style": "note", "align": "left", "baseline": "top", "dx": 4, "y": 2,
+        "opacity": {"expr": f"{_WIDE} ? 1 : 0"},
+    }  # fmt: skip
+    return [
+        {"name": "releases", "data": data, "mark": {"type": "rule", "style": "milestone"}, "encoding": {"x": x}},
+        {"name": "release words", "data": data, "mark": words, "encoding": {"x": x, "text": {"field": "text"}}},
+    ]
+
+
+def _last(point: Point, unit: str, signed: bool, x: Spec, y: Spec) -> list[Spec]:
+    """The last point with its value and interval: beside it, or on a narrow screen above it."""
+    spot = {"at": _stamp(point.at), "value": point.value}
+    where = {"x": x, "y": {**y, "field": "value"}}
+    words = {
+        "type": "text", "style": "ours-text",
+        "align": {"expr": f"{_WIDE} ? 'left' : 'right'"},
+        "dx": {"expr": f"{_WIDE} ? 10 : 0"},
+        "dy": {"expr": f"{_WIDE} ? 0 : -14"},
+    }  # fmt: skip
+    return [
+        {
+            "name": "last",
+            "data": {"values": [spot]},
+            "mark": {"type": "point", "style": "ours-mark", "size": 70, "filled": True},
+            "encoding": where,
+        },
+        {
+            "name": "last words",
+            "data": {"values": [{**spot, "text": _tail(point, unit, signed)}]},
+            "mark": words,
+            "encoding": {**where, "text": {"field": "text"}},
+        },
+    ]
 
 
 def _tail(point: Point, unit: str, signed: bool) -> str:
@@ -278,11 +269,11 @@ def chance_histogram(
         height: Of the plot, in pixels.
     """
     rows = [{"low": 100 * b["low"], "high": 100 * b["high"], "share": 100 * b["share"]} for b in bins]
-    least = min((r["low"] for r in rows), default=0.1)
+    least, most = min((r["low"] for r in rows), default=0.1), max((r["high"] for r in rows), default=100.0)
     x = {
-        "field": "low", "type": "quantitative", "scale": {"type": "log", "domain": [least, 100], "nice": False},
+        "field": "low", "type": "quantitative", "scale": {"type": "log", "domain": [least, most], "nice": False},
         "axis": {
-            "values": [v for v in (0.0001, 0.001, 0.01, 0.1, 1, 10, 100) if v >= least * 0.999],
+            "values": [v for v in (0.0001, 0.001, 0.01, 0.1, 1, 10, 100) if least * 0.999 <= v <= most * 1.001],
             "labelExpr": "format(datum.value, '~r') + ' %'", "labelFlush": True, "labelOverlap": True,
         },
     }  # fmt: skip
@@ -305,11 +296,11 @@ def chance_histogram(
             {
                 "name": "floor words",
                 "data": mark,
-                "mark": {"type": "text", "style": "note", "align": "left", "dx": 5, "y": 6},
+                "mark": {"type": "text", "style": "note", "align": "left", "dx": 5, "y": -9},
                 "encoding": {"x": x, "text": {"field": "text"}},
             },
         ]
-    return _base(title, subtitle, height, layers)
+    return {**_base(title, subtitle, height, layers), "padding": {"top": 18, "bottom": 0, "left": 0, "right": 0}}
 
 
 def lines_per_decision(rows: Sequence[tuple[str, int]], *, title: str, subtitle: str, height: int = 300) -> Spec:

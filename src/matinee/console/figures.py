@@ -62,14 +62,16 @@ def chance_figure(name: str, propensities: Sequence[float], *, of: str) -> Chart
     known = [p for p in propensities if 0 < p <= 1]
     if not known:
         return None
-    least = min(known)
-    # Three bars a decade: wide enough to count, narrow enough to show a floor.
-    first = math.floor(3 * math.log10(least) + 1e-9)
-    first = min(first, -3)
-    edges = [10 ** (i / 3) for i in range(first, 1)]
+    least, most = min(known), max(known)
+    # Whole decades around what was logged; three bars a decade, or six where one decade holds everything.
+    first, last = math.floor(math.log10(least) + 1e-9), min(0, math.ceil(math.log10(most) - 1e-9))
+    last = max(last, first + 1) if first < 0 else 0
+    first = min(first, last - 1)
+    fine = 6 if last - first == 1 else 3
+    edges = [10 ** (first + i / fine) for i in range(fine * (last - first) + 1)]
     counts = [0] * (len(edges) - 1)
     for p in known:
-        counts[min(len(counts) - 1, max(0, math.floor(3 * math.log10(p) - first + 1e-9)))] += 1
+        counts[min(len(counts) - 1, max(0, math.floor(fine * (math.log10(p) - first) + 1e-9)))] += 1
     bins = [
         {"low": low, "high": high, "share": n / len(known)}
         for low, high, n in zip(edges, edges[1:], counts, strict=False)

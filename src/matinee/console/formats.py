@@ -240,6 +240,8 @@ def scale(estimates: Iterable[Estimate], *, include: float | None = 0.0) -> Scal
     air = 0.08 * (high - low)
     low, high = low - air, high + air
     step = _step(high - low)
+    if step < 0.01 or step >= 1000:
+        step = _step(2 * (high - low))  # long labels need more room
     places = max(0, -math.floor(math.log10(step) + 1e-9))
     unit = next((e.unit for e in shown if e.unit == "%"), "")
     signed = any(e.signed for e in shown)

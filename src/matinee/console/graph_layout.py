@@ -1,8 +1,8 @@
 """A layered drawing of the lineage graph: facts at the left, what is made from them to the right.
 
-Layers follow the longest path, so that every edge points to the right; within a layer nodes are ordered by the
-barycentre of their neighbours, in a few sweeps (Sugiyama, Tagawa and Toda, 1981). Plain Python: a studio has tens to a
-few hundred nodes.
+Each kind has its column and every edge points to the right; within a column nodes are ordered by the barycentre of
+their neighbours, in a few sweeps (Sugiyama, Tagawa and Toda, 1981). Plain Python: a studio has tens to a few hundred
+nodes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from matinee.console.pages import Drawing, GraphEdge, GraphNode
 
 WIDTH, HEIGHT = 176.0, 44.0
+# Each kind has its column, so that the drawing reads alike in every studio; a longer path moves a node to the right.
+_RANK = {"fact": 0, "features": 1, "pin": 1, "model": 2, "policy": 3, "decision": 4, "experiment": 4, "evidence": 4}
 _GAP_Y, _MARGIN, _HEAD = 14.0, 2.0, 28.0
 _PAGE = 1376.0  # width of the content on a 1440 px screen; a drawing that fits is spread over it
 
 
-def layers(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """The layer of each node: one more than the highest of what it is made from; nodes of a cycle are cut open.
+def layers(
+    nodes: Sequence[str], edges: Sequence[tuple[str, str]], least: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """The layer of each node: at least its own, and one more than the highest of what it is made from.
+
+    Nodes of a cycle are cut open where they are entered.
 
     Example:
         >>> layers(["a", "b", "c"], [("a", "b"), ("b", "c"), ("a", "c")])
         {'a': 0, 'b': 1, 'c': 2}
     """
+    floor = least or {}
     known = set(nodes)
     parents: dict[str, list[str]] = defaultdict(list)
     for source, target in edges:
@@ -40,7 +47,8 @@ def layers(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, 
                 stack.append(waiting[0])
                 open_.add(waiting[0])
                 continue
-            found[node] = 1 + max((found[p] for p in parents[node] if p in found), default=-1)
+            above = 1 + max((found[p] for p in parents[node] if p in found), default=-1)
+            found[node] = max(above, floor.get(node, 0))
             open_.discard(stack.pop())
     return {node: found[node] for node in nodes}
 
@@ -98,17 +106,8 @@ def draw(
     uris = [uri for uri, _, _ in nodes]
     known = set(uris)
     plain = [(s, t) for s, t, _ in edges if s in known and t in known]
-    level = layers(uris, plain)
-    # A node nothing points to stands directly before its first user, not far away at the left edge,
-    # unless it is a fact: facts are where everything starts.
     kind_of = {uri: kind for uri, kind, _ in nodes}
-    users: dict[str, list[str]] = defaultdict(list)
-    for s, t in plain:
-        users[s].append(t)
-    made = {t for _, t in plain}
-    for uri in uris:
-        if uri not in made and users[uri] and kind_of[uri] != "fact":
-            level[uri] = max(0, min(level[t] for t in users[uri]) - 1)
+    level = layers(uris, plain, {uri: _RANK.get(kind, 0) for uri, kind in kind_of.items()})
     columns: list[list[str]] = [[] for _ in range(max(level.values(), default=-1) + 1)]
     for uri in sorted(uris, key=lambda u: (kind_of[u], u)):
         columns[level[uri]].append(uri)

@@ -295,15 +295,28 @@ class QuarantineGroup:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineBatch:
-    """The rows that came in together and are tried again, or let go, together."""
+    """Rows of one fact with the same reasons, which are tried again, or let go, together.
+
+    Attributes:
+        fact: Whose rows.
+        batch: Name of the batch; where several batches hold such rows, a name made from the fact and the reasons.
+        batches: How many batches that is.
+        source: Where the rows came from.
+        rows: How many.
+        title: Its heading.
+        columns: Of the rows that are shown.
+        sample: Cells of a row, and all its reasons.
+        more: Rows that are not shown.
+    """
 
     fact: str
     batch: str
+    batches: int
     source: str
     rows: int
     title: str
     columns: tuple[str, ...]
-    sample: tuple[tuple[tuple[str, ...], str], ...]  # cells, and every reason of the row
+    sample: tuple[tuple[tuple[str, ...], str], ...]
     more: int = 0
 
 

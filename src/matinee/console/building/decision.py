@@ -86,6 +86,9 @@ def worth(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
         found = desk.studio.evidence(decision.name, live.live.policy)
         if found:
             return evidence.relative(found[0]), evidence.method(found[0])
+        if len(live.arms) > 1 and live.baseline.policy == live.live.policy:
+            missing = f"{live.live.policy} is still what others are compared with"
+            return Estimate(None, unit="%", signed=True, refused=missing), "A challenger is being tried against it"
     missing = "nothing is released" if live is None else "nothing is held back, and nothing was evaluated"
     return Estimate(None, unit="%", signed=True, refused=missing), "Hold back a baseline, or evaluate it off-policy"
 

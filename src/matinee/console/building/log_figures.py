@@ -224,7 +224,7 @@ def _arms(
 def _points(done: _Table, release: Release | None, compared: tuple[str, str] | None) -> tuple[Point, ...]:
     """One point a day, each from its own choices alone."""
     code = {name: i for i, name in enumerate(done.policy)}
-    out = []
+    out: list[Point] = []
     for d in np.unique(done.day).tolist():
         here = done.day == d
         at = datetime.fromtimestamp(d * 86_400, UTC)
@@ -236,7 +236,7 @@ def _points(done: _Table, release: Release | None, compared: tuple[str, str] | N
             if len(means) == 2:
                 e = lift_estimate(means[code[compared[0]]], means[code[compared[1]]], done.unit[here])
                 out.append(Point(at, e.value, e.low, e.high, n))
-            else:
+            elif out:  # a gap; before the first day with both there is nothing to draw
                 out.append(Point(at, None, None, None, n))
             continue
         policy = release.live.policy if release else None

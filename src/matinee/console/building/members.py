@@ -123,7 +123,7 @@ def _preview(
             k + 1,
             choice.propensities[k] if k < len(choice.propensities) else None,
             reasons.get(one, ()),
-            note=f"slot {k + 1}",
+            note="",
             to_learn=bool(choice.propensities) and not choice.fallback and choice.propensities[k] < LEARN_BELOW * even,
         )
         for k, one in enumerate(choice.action)

@@ -1,50 +1,104 @@
-"""The quarantine page: rows that do not fit, by fact and reason, tried again or let go by the batch they came in."""
+"""The quarantine page: rows that do not fit, by fact and reason, tried again or let go together.
+
+The studio keeps rows in batches, as they came in; a sealed log gives a batch a row. Batches of the same fact with the
+same reasons are shown, asked about and acted upon as one.
+"""
 
 from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
 
 from matinee.console.building.desk import Desk
 from matinee.console.formats import capitalize_first, count, plural, verb
 from matinee.console.pages import Act, QuarantineBatch, QuarantineGroup, QuarantinePage
 from matinee.console.source import QuarantineQuery
+from matinee.quarantine import Held
 
-SHOWN, BATCHES = 8, 12
+SHOWN, SETS = 8, 12
+
+
+@dataclass
+class Alike:
+    """Batches of one fact with the same reasons: how many rows for each reason, and where they came from."""
+
+    fact: str
+    reasons: dict[str, int]
+    batches: list[str] = field(default_factory=list)
+    sources: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The batch's own name; for several one that is made from what they share."""
+        if len(self.batches) == 1:
+            return self.batches[0]
+        text = "\n".join([self.fact, *sorted(self.reasons)])
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return sum(self.reasons.values())
+
+
+def alike(desk: Desk) -> list[Alike]:
+    """What waits, in sets that can be acted upon together, most rows first."""
+    by_batch: dict[str, tuple[str, str, dict[str, int]]] = {}
+    for fact, batch, source, reason, n in desk.studio.quarantine.list().groups:
+        by_batch.setdefault(batch, (fact, source, {}))[2][reason] = n
+    sets: dict[tuple[str, frozenset[str]], Alike] = {}
+    for batch, (fact, source, reasons) in by_batch.items():
+        one = sets.setdefault((fact, frozenset(reasons)), Alike(fact, dict.fromkeys(reasons, 0)))
+        one.batches.append(batch)
+        one.sources[source] = None
+        for reason, n in reasons.items():
+            one.reasons[reason] += n
+    return sorted(sets.values(), key=lambda s: -s.rows)
+
+
+def batches_of(desk: Desk, name: str) -> list[str]:
+    """The batches behind a name of this page; the name itself where it is one."""
+    return next((s.batches for s in alike(desk) if s.name == name), [name])
 
 
 def quarantine_page(desk: Desk, query: QuarantineQuery, *, allowed: bool) -> QuarantinePage:
     """What waits, and the question that is open."""
-    quarantine = desk.studio.quarantine
-    groups = tuple(
-        QuarantineGroup(fact, reason, n, batch, source, advice(reason))
-        for fact, batch, source, reason, n in quarantine.list().groups
+    sets = alike(desk)
+    groups = sorted(
+        (
+            QuarantineGroup(s.fact, reason, n, s.name, _sources(s), advice(reason))
+            for s in sets
+            for reason, n in s.reasons.items()
+        ),
+        key=lambda g: -g.rows,
     )
-    names = list(dict.fromkeys(g.batch for g in groups))
-    # The batch that is asked about is always among those shown.
-    names = [b for b in names if b == query.batch] + [b for b in names if b != query.batch]
-    batches = tuple(_batch(desk, name) for name in names[:BATCHES])
-    total = sum(g.rows for g in groups)
-    ask = None
-    error = None
+    # What is asked about is always among those shown.
+    ordered = [s for s in sets if s.name == query.batch] + [s for s in sets if s.name != query.batch]
+    batches = tuple(_shown(desk, s) for s in ordered[:SETS])
+    ask = error = None
     if query.ask in ("retry", "drop"):
         found = next((b for b in batches if b.batch == query.batch), None)
         if found is None:
             error = f"batch == {query.batch!r}, must be one that waits; it may have been tried or let go already"
         elif allowed:
             ask = _question(query.ask, found)
-    lead = (
-        "Rows that do not fit their fact are kept here with the reason. **Nothing reads them until somebody decides.**"
-        if groups
-        else "Every row that was appended or logged is in its table."
+    total = sum(s.rows for s in sets)
+    if not groups:
+        headline, lead = "Quarantine is empty", "Every row that was appended or logged is in its table."
+    else:
+        headline = f"{plural(total, 'row')} {verb(total, 'waits', 'wait')} in quarantine"
+        lead = "Rows that do not fit their fact are kept here with the reason. "
+        lead += "**Nothing reads them until somebody decides.**"
+    return QuarantinePage(
+        capitalize_first(headline), lead, tuple(groups), batches, ask, _done(query.done), error, allowed
     )
-    headline = (
-        f"{plural(total, 'row')} wait{'s' if total == 1 else ''} in quarantine" if groups else "Quarantine is empty"
-    )
-    return QuarantinePage(capitalize_first(headline), lead, groups, batches, ask, _done(query.done), error, allowed)
 
 
 def advice(reason: str) -> str:
     """What usually helps with a reason."""
     hints = (
         ("time zone", "Say which zone the times are in where they are written, and append the rows again."),
+        ("in the future", "Look at the clock of whoever wrote them; once the time has come they can be tried again."),
         ("must be one of", "Add the value to the fact's declaration and try again, or mend the source."),
         ("missing", "Ask who sends them; what is required cannot be guessed."),
         ("twice", "They are in their table already: let them go."),
@@ -56,34 +110,35 @@ def advice(reason: str) -> str:
     return next((text for mark, text in hints if mark in reason), "Mend what the reason names, then try them again.")
 
 
-def _batch(desk: Desk, batch: str) -> QuarantineBatch:
-    held = desk.studio.quarantine.rows(batch)
-    columns = tuple(dict.fromkeys(c for h in held[:SHOWN] for c in h.row))[:12]
+def _sources(one: Alike) -> str:
+    first = next(iter(one.sources))
+    return first if len(one.sources) == 1 else f"{plural(len(one.sources), 'place')}, such as {first}"
+
+
+def _shown(desk: Desk, one: Alike) -> QuarantineBatch:
+    held: list[Held] = []
+    for batch in one.batches:
+        held += desk.studio.quarantine.rows(batch)[: SHOWN - len(held)]
+        if len(held) >= SHOWN:
+            break
+    columns = tuple(dict.fromkeys(c for h in held for c in h.row))[:12]
     sample = tuple(
-        (tuple("–" if h.row.get(c) is None else str(h.row[c])[:60] for c in columns), "; ".join(h.reasons))
-        for h in held[:SHOWN]
+        (tuple("–" if h.row.get(c) is None else str(h.row[c])[:40] for c in columns), "; ".join(h.reasons))
+        for h in held
     )
-    first = held[0]
-    title = f"{plural(len(held), 'row')} of {first.fact}"
-    return QuarantineBatch(
-        first.fact, batch, first.source, len(held), title, columns, sample, max(0, len(held) - SHOWN)
-    )
+    title = f"{plural(one.rows, 'row')} of {one.fact}"
+    more = max(0, one.rows - len(held))
+    return QuarantineBatch(one.fact, one.name, len(one.batches), _sources(one), one.rows, title, columns, sample, more)
 
 
 def _question(kind: str, batch: QuarantineBatch) -> Act:
     rows = f"{plural(batch.rows, 'row')} of `{batch.fact}`"
-    them, they = ("it", "It is") if batch.rows == 1 else ("them", "They are")
+    them = verb(batch.rows, "it", "them")
     fields = {"batch": batch.batch}
     if kind == "drop":
-        return Act(
-            "drop",
-            f"**Let {rows} go?** {they} deleted, and cannot come back.",
-            f"Let {them} go",
-            f"Keep {them} here",
-            fields,
-            harm=True,
-        )
-    text = f"**Try {rows} again?** What fits goes to its table in one commit; the rest stays, with today's reasons."
+        text = f"**Let {rows} go?** {verb(batch.rows, 'It is', 'They are')} deleted, and cannot come back."
+        return Act("drop", text, f"Let {them} go", f"Keep {them} here", fields, harm=True)
+    text = f"**Try {rows} again?** What fits goes to its table; the rest stays, with today's reasons."
     return Act("retry", text, f"Try {them} again", "Not now", fields)
 
 
@@ -93,9 +148,10 @@ def _done(done: str) -> str | None:
     if not figures or not all(f.isdecimal() and len(f) < 12 for f in figures):
         return None
     if kind == "drop" and len(figures) == 1:
-        return f"**{plural(int(figures[0]), 'row')}** {'was' if figures[0] == '1' else 'were'} let go."
+        n = int(figures[0])
+        return f"**{plural(n, 'row')}** {verb(n, 'was', 'were')} let go."
     if kind == "retry" and len(figures) == 2:
         taken, left = int(figures[0]), int(figures[1])
-        rest = f"; {count(left)} still {'waits' if left == 1 else 'wait'}" if left else "; none is left"
+        rest = f"; {count(left)} still {verb(left, 'waits', 'wait')}" if left else "; none is left"
         return f"**{plural(taken, 'row')}** {verb(taken, 'is in its', 'are in their')} table now{rest}."
     return None

@@ -135,12 +135,15 @@ class StudioSource:
 
     def retry(self, batch: str, by: str) -> tuple[int, int]:
         """Try a batch again."""
-        done = self.studio.facts.retry(batch)
+        taken = left = 0
+        for name in quarantines.batches_of(self.desk, batch):
+            done = self.studio.facts.retry(name)
+            taken, left = taken + done.appended, left + done.quarantined
         self.desk.forget()
-        return done.appended, done.quarantined
+        return taken, left
 
     def drop(self, batch: str, by: str) -> int:
         """Let a batch go."""
-        n = self.studio.quarantine.drop(batch)
+        gone = sum(self.studio.quarantine.drop(name) for name in quarantines.batches_of(self.desk, batch))
         self.desk.forget()
-        return n
+        return gone
