@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -30,6 +30,8 @@ from matinee.times import from_us
 HOUR = 3_600_000_000
 START = 1_780_000_000_000_000 // HOUR * HOUR
 Row = dict[str, Any]
+LATER = [0, 0, 0, 1, 4, 5, 6, 24, 30, -2, -20]  # hours from when something happens to when it is known
+AHEAD = [0, 4, -2, -20, -20, -40]
 World = Mapping[type[Fact], list[Row]]
 
 
@@ -266,12 +268,12 @@ def corrected(rows: list[Row], rng: random.Random) -> list[Row]:
 def random_world(rng: random.Random, size: int) -> dict[type[Fact], list[Row]]:
     """Rows with ties, lateness, rows known before they happen, corrections; times are whole hours."""
 
-    def times() -> Row:
-        at = rng.randint(0, 60)
-        return {"at": at, "known": max(0, at + rng.choice([0, 0, 0, 1, 4, 5, 6, 24, 30, -2, -20]))}
-
-    def some(n: int, make: Callable[[], Row]) -> list[Row]:
-        return [{**make(), **times()} for _ in range(rng.randint(0, n))]
+    def some(n: int, make: Callable[[], Row], later: Sequence[int] = LATER) -> list[Row]:
+        found = []
+        for _ in range(rng.randint(0, n)):
+            at = rng.randint(0, 60)
+            found.append({**make(), "at": at, "known": max(0, at + rng.choice(later))})
+        return found
 
     def played() -> Row:
         seconds, score = rng.choice([0.1, 33.3, 100.0, 1e5 + 0.3]), rng.choice([None, 0.5, 0.1, 7.7])
@@ -289,10 +291,10 @@ def random_world(rng: random.Random, size: int) -> dict[type[Fact], list[Row]]:
     world: dict[type[Fact], list[Row]] = {
         Played: some(size, played),
         Charged: corrected(some(size // 2, charged), rng),
-        Title: some(6, title),
-        Studio: some(3, lambda: {"studio": rng.choice("xy"), "country": rng.choice(["NO", None, "FR"])}),
-        Member: some(5, lambda: {"member": rng.choice(members), "country": rng.choice(["NO", "FR"])}),
-        Offer: some(6, lambda: {"member": rng.choice(members), "price": rng.randint(1, 9)}),
+        Title: some(9, title, AHEAD),
+        Studio: some(3, lambda: {"studio": rng.choice("xy"), "country": rng.choice(["NO", None, "FR"])}, AHEAD),
+        Member: some(5, lambda: {"member": rng.choice(members), "country": rng.choice(["NO", "FR"])}, AHEAD),
+        Offer: some(12, lambda: {"member": rng.choice(members), "price": rng.randint(1, 9)}, AHEAD),
     }
     for rows in world.values():
         order = list(range(len(rows)))

@@ -99,13 +99,15 @@ def test_a_row_known_before_it_happens_waits() -> None:
 
 
 def test_a_read_before_the_newest_row_is_refused() -> None:
-    online = fed(play(1, 100.0, 3))
+    online = fed(play(1, 100.0, 3), play(2, 7.0, 5))
     with pytest.raises(BadInputError, match="must be no earlier than the newest row"):
-        online.read(42, day(2.9))
-    online.advance(42, day(5))
-    with pytest.raises(BadInputError, match="must be no earlier"):
         online.read(42, day(4.9))
-    assert online.read(42, day(5))["last"] == 1
+    assert online.read(42, day(5))["seconds"] == 107
+    before = online.read(42, day(6.5))
+    online.advance(42, day(6.5))
+    with pytest.raises(BadInputError, match="must be no earlier"):
+        online.read(42, day(6.4))
+    assert online.read(42, day(6.5)) == before and before["seconds"] == 7
     assert TASTE.online().read(43, day(0))["last"] is None
 
 

@@ -94,7 +94,7 @@ def kernel_mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def check(size: int, number: int, buckets: int) -> None:
     rng = random.Random(number)
     world = random_world(rng, size)
-    times = sorted(rng.randint(0, 200) / 2 for _ in range(4))
+    times = sorted(rng.randint(0, 160) / 2 for _ in range(4))
     source, labels = source_of(world, buckets), labels_of(times, rng)
     batch = FEATURES.batch(source, labels)
     assert batch.select(labels.columns).equals(labels)
