@@ -69,7 +69,7 @@ def test_disk_acknowledges_only_after_the_sync(tmp_path: Path, monkeypatch: pyte
         ledger.append(choice())
         plain = os.fsync
         monkeypatch.setattr(os, "fsync", lambda fd: (may_sync.wait(10), plain(fd))[1])
-        caller = threading.Thread(target=lambda: (ledger.append(choice(id="waits")), done.set()))
+        caller = threading.Thread(target=lambda: (ledger.append(choice(id="waits")), done.set()), daemon=True)
         caller.start()
         while "waits" not in logged(tmp_path):
             pass
@@ -102,11 +102,79 @@ def test_a_sync_that_fails_acknowledges_nobody_and_the_ledger_goes_on(
         assert [r.id for r in read(second.path)] == ["after"]
 
 
+def test_who_writes_while_a_sync_fails_is_not_acknowledged_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go, failed = threading.Event(), threading.Event(), list[str]()
+    plain = os.fsync
+
+    def fsync(fd: int) -> None:
+        if not started.is_set():
+            started.set()
+            go.wait(10)
+            raise OSError(errno.EIO, "Input/output error")
+        plain(fd)
+
+    def append(name: str) -> None:
+        try:
+            ledger.append(choice(id=name))
+        except StorageError:
+            failed.append(name)
+
+    with Ledger(tmp_path, "web", durability="disk", gather=0.0) as ledger:
+        ledger.append(choice(id="before"))
+        monkeypatch.setattr(os, "fsync", fsync)
+        callers = [threading.Thread(target=append, args=(name,), daemon=True) for name in ("first", "second")]
+        callers[0].start()
+        started.wait(10)
+        callers[1].start()
+        while "second" not in logged(tmp_path):
+            pass
+        go.set()
+        for caller in callers:
+            caller.join(10)
+    assert sorted(failed) == ["first", "second"]
+
+
+def test_a_new_segment_is_entered_in_its_folder_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    plain = os.fsync
+
+    def fsync(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        plain(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with Ledger(tmp_path, "web") as ledger:
+        synced.clear()
+        ledger.append(choice())
+        assert synced == [str(tmp_path / ledger.stream)]
+        ledger.append(choice())
+        assert len(synced) == 1
+
+
+def test_nobody_waits_for_a_writer_thread_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda failure: None)
+    times = iter([NOW] * 3)  # the next look at the clock fails
+
+    def clock() -> datetime:
+        return next(times)
+
+    ledger = Ledger(tmp_path, "web", durability="disk", clock=clock)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="its writer thread ended"):
+            ledger.append(choice())
+    ledger.close()
+    assert not is_live(tmp_path, ledger.stream)
+
+
 def test_an_event_loop_gets_the_error_of_its_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fsync(fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     async def main() -> None:
+        unhandled: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
         ledger = Ledger(tmp_path, "web", durability="disk")
         await ledger.append_async(choice())
         with monkeypatch.context() as patched:
@@ -116,6 +184,7 @@ def test_an_event_loop_gets_the_error_of_its_sync(tmp_path: Path, monkeypatch: p
             found = await asyncio.gather(*waiting, return_exceptions=True)
         assert isinstance(found[0], asyncio.CancelledError)
         assert all(isinstance(f, StorageError) for f in found[1:])
+        assert unhandled == []  # nobody answers one who has left
         await ledger.append_async(choice())
         ledger.close()
 

@@ -102,6 +102,7 @@ class Ledger:
         self._torn = False  # a cut line could not be taken back yet
         self._since = clock()
         self._closed = ""  # why nothing can be appended any more
+        self._released = False  # whether the stream has been let go of
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._waiting: list[_Waiter] = []
@@ -176,9 +177,9 @@ class Ledger:
     def close(self) -> None:
         """Acknowledge what waits, close the segment and let go of the stream. Closing twice does nothing."""
         with self._lock:
-            if self._closed:
+            if self._released:
                 return
-            self._closed = "it is closed"
+            self._released, self._closed = True, self._closed or "it is closed"
             self._wake.notify()
         self._thread.join()
         try:
@@ -201,6 +202,8 @@ class Ledger:
     # Everything below that changes the segment is called with the lock held.
 
     def _put(self, line: bytes) -> None:
+        if self._closed:
+            self._check_open()
         if self._fd < 0:
             self._open_segment()
         elif self._torn or self._size >= self._limit:
@@ -237,7 +240,6 @@ class Ledger:
             raise StorageError(f"the ledger {self.stream!r} cannot be used: {self._closed}")
 
     def _open_segment(self) -> None:
-        self._check_open()
         path = self._owned.path / f"{self._number + 1:06d}.open"
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
@@ -265,16 +267,24 @@ class Ledger:
 
     def _run(self) -> None:
         """The writer thread: syncs for those who wait, and closes a segment that is old or that a sealer asks for."""
-        while True:
+        try:
+            while True:
+                with self._lock:
+                    self._wake.wait_for(lambda: bool(self._waiting or self._closed), self._tick)
+                    if self._closed:
+                        return
+                    gathering = bool(self._waiting)
+                if gathering and self._gather:
+                    time.sleep(self._gather)
+                self._close_if_due()
+                self._sync_group()
+        finally:
+            # Ended by an error nobody foresaw: whoever waits for a sync must not wait for ever.
             with self._lock:
-                self._wake.wait_for(lambda: bool(self._waiting or self._closed), self._tick)
-                if self._closed:
-                    return
-                gathering = bool(self._waiting)
-            if gathering and self._gather:
-                time.sleep(self._gather)
-            self._close_if_due()
-            self._sync_group()
+                if not self._closed:
+                    self._closed = "its writer thread ended"
+                    _release(self._waiting, StorageError(f"the ledger {self.stream!r}: {self._closed}"))
+                    self._waiting = []
 
     def _close_if_due(self) -> None:
         asked = self._owned.path / "rotate"
@@ -328,9 +338,9 @@ class Ledger:
     def _forget_after_fork(self) -> None:
         # The parent keeps writing: letting go of the copies of its files changes nothing for it, and its stream is
         # then free the moment it dies. Its locks may have been held in the instant of the fork, so they are not used.
-        if self._closed:
+        if self._released:
             return
-        self._closed = "it was opened before a fork; open one in each process"
+        self._released, self._closed = True, "it was opened before a fork; open one in each process"
         for fd in (self._fd, *(fd for fd, _ in self._retired)):
             if fd >= 0:
                 os.close(fd)
