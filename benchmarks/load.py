@@ -56,8 +56,8 @@ def post(path: str, body: object) -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + data
 
 
-def load(port: int, requests: list[bytes], connections: int, seconds: float) -> dict[str, Any]:
-    """Sends the requests in turn, over and over, for so many seconds."""
+def load(port: int, requests: list[bytes], connections: int, seconds: float, most: int = 0) -> dict[str, Any]:
+    """Sends the requests in turn, over and over, for so many seconds, or at most so many of them (0: no limit)."""
     poll = select.epoll()
     by_file: dict[int, _Connection] = {}
     latencies: list[float] = []
@@ -70,7 +70,7 @@ def load(port: int, requests: list[bytes], connections: int, seconds: float) -> 
     for one in by_file.values():
         one.send(requests[turn % len(requests)])
         turn += 1
-    while time.perf_counter() - begin < seconds:
+    while time.perf_counter() - begin < seconds and (not most or len(latencies) < most):
         for file, _event in poll.poll(1.0):
             one = by_file[file]
             if not one.take():
@@ -98,6 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("--bodies", type=Path, required=True, help="JSON file: a list of bodies, sent in turn")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--requests", type=int, default=0, help="stop after so many")
     asked = parser.parse_args()
     made = [post(asked.path, body) for body in json.loads(asked.bodies.read_text())]
-    json.dump(load(asked.port, made, asked.connections, asked.seconds), sys.stdout)
+    json.dump(load(asked.port, made, asked.connections, asked.seconds, asked.requests), sys.stdout)

@@ -52,21 +52,25 @@ class Nearest:
         """The history."""
         return [history]
 
-    def _all(self, request: mt.Request) -> np.ndarray[Any, Any]:
+    def _match(self, request: mt.Request, films: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         seen = request.features.get("seen") or []
         if not len(seen):
-            return np.zeros(len(self.vectors), np.float32)
-        return np.asarray(self.vectors @ self.vectors[np.asarray(seen) - 1].mean(axis=0))
+            return np.zeros(len(films), np.float32)
+        taste = self.vectors[np.asarray(seen) - 1].mean(axis=0)
+        # The whole catalogue, in order, is read where it lies; anything else is gathered.
+        whole = np.array_equal(films, np.arange(1, len(self.vectors) + 1))
+        among = self.vectors if whole else self.vectors[films - 1]
+        return np.asarray(among @ taste)
 
     def score(self, request: mt.Request, candidates: mt.Candidates) -> mt.Scores:
         """One score a candidate."""
-        return mt.Scores(self._all(request)[candidates.ids - 1].astype(np.float64))
+        return mt.Scores(self._match(request, candidates.ids).astype(np.float64))
 
     def propose(self, request: mt.Request, candidates: mt.Candidates) -> np.ndarray[Any, Any] | None:
         """The best of the catalogue."""
         if len(candidates) <= PROPOSED:
             return None
-        return np.argpartition(-self._all(request)[candidates.ids - 1], PROPOSED)[:PROPOSED]
+        return np.argpartition(-self._match(request, candidates.ids), PROPOSED)[:PROPOSED]
 
     def save(self, folder: Path) -> None:
         """The vectors as one array."""

@@ -7,6 +7,7 @@ what may block: records that must reach the disk before they are acknowledged, f
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -98,6 +99,10 @@ class Service:
             try:
                 # In a thread: loading takes a while, and requests go on meanwhile with what they have.
                 await self.in_thread(self._refresh)
+                if not self.loaded:
+                    # What was loaded stays: the collector need not walk through it again and again under load.
+                    gc.collect()
+                    gc.freeze()
                 self.loaded, self._failed = True, ""
             except Exception as error:  # whatever is wrong with the new, the old goes on serving
                 self.reload_failures += 1
