@@ -180,8 +180,9 @@ def test_an_event_loop_gets_the_error_of_its_sync(tmp_path: Path, monkeypatch: p
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", fsync)
             waiting = [asyncio.create_task(ledger.append_async(choice())) for _ in range(5)]
+            await asyncio.sleep(0)  # each has written and waits
             waiting[0].cancel()
-            found = await asyncio.gather(*waiting, return_exceptions=True)
+            found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
         assert isinstance(found[0], asyncio.CancelledError)
         assert all(isinstance(f, StorageError) for f in found[1:])
         assert unhandled == []  # nobody answers one who has left
