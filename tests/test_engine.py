@@ -36,6 +36,10 @@ def threads(_: int) -> tuple[str, str, int]:
     return os.environ["POLARS_MAX_THREADS"], os.environ["OMP_NUM_THREADS"], pl.thread_pool_size()
 
 
+def ignores_interrupts(_: int) -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def die(n: int) -> int:
     if n == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -148,15 +152,21 @@ def test_interrupt_leaves_no_children(tmp_path: Path) -> None:
     script, pids = tmp_path / "job.py", tmp_path / "pids"
     script.write_text(textwrap.dedent(INTERRUPTED))
     pids.mkdir()
-    with subprocess.Popen([sys.executable, str(script), str(pids)], stderr=subprocess.PIPE, text=True) as job:
+    command = [sys.executable, str(script), str(pids)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as job:
         while len(list(pids.iterdir())) < 2 and job.poll() is None:
             os.sched_yield()
-        job.send_signal(signal.SIGINT)
+        os.killpg(job.pid, signal.SIGINT)  # as a terminal does: to the whole group
         _, errors = job.communicate(timeout=30)
     assert job.returncode != 0
     assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.count("Traceback") == 1, errors
     assert len(list(pids.iterdir())) == 2
     assert not [p.name for p in pids.iterdir() if Path(f"/proc/{p.name}").exists()]
+
+
+def test_workers_leave_interrupts_to_the_parent() -> None:
+    assert engine.map(ignores_interrupts, [0], engine="local") == [True]
 
 
 def test_script_without_a_main_guard_is_told_so(tmp_path: Path) -> None:

@@ -68,6 +68,17 @@ def test_ranking_puts_higher_grades_first_within_their_list() -> None:
     assert high > low
 
 
+def test_ranking_compares_rows_of_one_list_only() -> None:
+    rng = np.random.default_rng(8)
+    x, mine = rng.uniform(0, 1, 600), rng.random(600) < 0.5
+    grades = np.where(mine, np.floor(4 * x), 0.0)
+    X = pl.DataFrame({"x": np.where(mine, x, x + 2)})
+    # The lists of x above 2 hold one grade: they teach nothing, and their rows score as the best of the others.
+    model = LightGBM(objective="lambdarank", trees=30).fit(X, grades, group=np.where(mine, "graded", "flat"))
+    low, best, beyond = model.score(pl.DataFrame({"x": [0.1, 0.95, 2.5]}))
+    assert low < best == beyond
+
+
 def test_score_only_rises_with_a_monotone_column() -> None:
     rng = np.random.default_rng(3)
     X = pl.DataFrame({"tenure": rng.uniform(0, 10, 800)})

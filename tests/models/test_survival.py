@@ -77,6 +77,20 @@ def test_partial_periods_of_censored_rows_do_not_count() -> None:
     assert model.score(X[:1])[0] == pytest.approx(0.5, abs=1e-6)
 
 
+def test_events_after_the_longest_follow_up_are_censored_there() -> None:
+    X = pl.DataFrame({"always": np.ones(60)})
+    model = Survival(horizon=2, longest=2, options={"l2": 1e-9, "min_rows": 1})
+    # Of sixty, fifteen end in period 1 and none in period 2; the rest end much later.
+    model.fit(X, np.array([1.0] * 15 + [9.0] * 45))
+    assert model.score(X[:1])[0] == pytest.approx(0.25, abs=1e-4)
+
+
+def test_survival_is_the_rest_of_the_event() -> None:
+    rows = example_rows(Survival(), np.random.default_rng(5))
+    event, lives = (rows.fit(Survival(predicts=p)).score(rows.X) for p in ("event", "survival"))
+    assert event + lives == pytest.approx(np.ones(rows.X.height), abs=1e-12)
+
+
 def test_curves_fall_and_agree_with_the_score() -> None:
     rows = example_rows(Survival(), np.random.default_rng(4))
     model = rows.fit(Survival(horizon=5, longest=4))

@@ -75,7 +75,6 @@ class Design:
             levels = len(signature.columns[i].levels)
             counts = np.bincount(cls._slots(matrix[:, i]), minlength=levels + 2)
             own = counts >= min_rows
-            own[1] = False
             places = np.full(levels + 2, -1)
             places[own] = width + np.arange(own.sum())
             width += int(own.sum())
