@@ -101,6 +101,10 @@ def test_frames_known_by_a_moment(world: StreamingService) -> None:
     assert made["played"]["known"].max() <= world.now
     assert made["played"].height < world.frames()["played"].height  # the last hours' late reports are missing
     assert made["licence"]["starts"].max() > world.now  # announced before, starting after
+    rest = world.frames(known_after=world.now)
+    for name in TABLES:
+        assert made[name].height + rest[name].height == world.frames()[name].height
+    assert rest["title"].height > 0
 
 
 def test_names_are_different_and_ids_dense(world: StreamingService) -> None:

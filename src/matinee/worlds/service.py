@@ -163,13 +163,19 @@ class StreamingService:
     # Facts
 
     def frames(
-        self, *, duplicates: float = 0.0, bad: float = 0.0, known_by: datetime | None = None
+        self,
+        *,
+        duplicates: float = 0.0,
+        bad: float = 0.0,
+        known_by: datetime | None = None,
+        known_after: datetime | None = None,
     ) -> dict[str, pl.DataFrame]:
         """The history, one frame a fact, named by table, with `at` and `known`.
 
         Args:
-            known_by: Only rows known by then; without it also those that arrive after the history's end, the late
-                reports of its last hours and the licences and titles announced for later.
+            known_by: Only rows known by then; without it also those that arrive after the history's end: late reports
+                of its last hours, and titles and licences announced for later.
+            known_after: Only rows known after that: what a day of the live time brings.
             duplicates: Share of rows of the event tables that come twice.
             bad: Share of rows of the event tables that come again, broken: a null key, a negative number, or known
                 before it happened.
@@ -183,9 +189,13 @@ class StreamingService:
             for number, name in enumerate(("shown", "played", "invoice", "attempt")):
                 rng = np.random.default_rng([self.seed, 100 + number])
                 made[name] = frames.spoil(made[name], rng, duplicates=duplicates, bad=bad)
-        if known_by is None:
-            return made
-        return {name: frame.filter(pl.col("known") <= instant(known_by, "known_by")) for name, frame in made.items()}
+        if known_by is not None:
+            until = instant(known_by, "known_by")
+            made = {name: frame.filter(pl.col("known") <= until) for name, frame in made.items()}
+        if known_after is not None:
+            since = instant(known_after, "known_after")
+            made = {name: frame.filter(pl.col("known") > since) for name, frame in made.items()}
+        return made
 
     @cached_property
     def _frames(self) -> dict[str, pl.DataFrame]:
