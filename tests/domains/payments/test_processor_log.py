@@ -68,6 +68,8 @@ def test_propensities_are_shares_of_first_attempts_and_of_retries(tmp_path: Path
     assert shares[True] == {"cheap": 1.0, "dear": 0.0}
     assert shares[False] == {"cheap": pytest.approx(1 / 3), "dear": pytest.approx(2 / 3)}
     assert next(choices(log)).propensities == [1.0]
+    retried = next(c for c in choices(log) if c.id == "log-1")  # through dear
+    assert retried.propensities == [pytest.approx(2 / 3)]
     given = {True: {"cheap": 0.5, "dear": 0.5}, False: {"cheap": 0.25, "dear": 0.75}}
     assert next(choices(log, given)).propensities == [0.5]
 

@@ -9,7 +9,6 @@ import numpy as np
 
 import matinee as mt
 from matinee.domains.payments.facts import Attempt, Invoice, Stopped
-from matinee.features import state
 
 Array = np.ndarray[Any, Any]
 MARGIN = 0.10  # what the service keeps of an amount before processor fees
@@ -21,12 +20,12 @@ NEVER_AGAIN = frozenset({"04", "07", "12", "14", "15", "41", "43", "46", "57", "
 charge = mt.Features(
     "invoice",
     name="charge",
-    amount_minor=state(Invoice.amount_minor),
-    currency=state(Invoice.currency),
-    country=state(Invoice.country),
-    card=state(Invoice.card),
-    debit=state(Invoice.debit),
-    three_d=state(Invoice.three_d),
+    amount_minor=mt.state(Invoice.amount_minor),
+    currency=mt.state(Invoice.currency),
+    country=mt.state(Invoice.country),
+    card=mt.state(Invoice.card),
+    debit=mt.state(Invoice.debit),
+    three_d=mt.state(Invoice.three_d),
     attempts=mt.count(Attempt),
     attempts_30d=mt.count(Attempt, "30d"),
     approved=mt.count(Attempt, where=Attempt.approved),
