@@ -380,6 +380,11 @@ class Live:
             return Request(decision.name, unit, at, context, {}), candidates, None, name
         return self._request(decision, chosen, unit, at, context), candidates, chosen, name
 
+    def candidates(self, decision: str) -> Candidates:
+        """The candidates that are served now."""
+        found = self._serving.candidates.get(decision)
+        return found[0] if found is not None else self._options(self.studio.decision(decision))[0]
+
     def sample_request(self, decision: Decision) -> tuple[Request, Candidates]:
         """A request to try a policy with, and at most 500 of its candidates."""
         candidates, _ = self._serving.candidates.get(decision.name) or self._options(decision)
