@@ -152,7 +152,8 @@ DECISIONS = (
 FRONT = Front(
     kicker="Acme, this afternoon",
     headline="All five decisions are answering. Three things need a person.",
-    lead="In the last 28 days the studio made **3.76 million choices**. Four decisions of five can be judged, and three are "
+    lead="In the last 28 days the studio made **3.76 million choices**. Four of five can be judged, and three "
+    "are "
     "worth more than what they replaced. No guard was broken, and one decision cannot be judged yet.",
     decisions=DECISIONS,
     needs=(
@@ -349,7 +350,9 @@ def decision_page(query: DecisionQuery, allowed: bool, releases: tuple[ReleaseFa
                 0.0,
             ),
         ),
-        arms_note="Members fell into the arms as planned (ratio test p = 0.41). Any error falls back to **popular-7d**: 15 "
+        arms_note="Members fell into the arms as planned (ratio test p = 0.41). "
+        "Any error falls back to **popular-7d**: "
+        "15 "
         "choices of 2,410,332. Each member stays in one arm.",
         reward_unit="watch hours",
         period="26 October to 22 November",

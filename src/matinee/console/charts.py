@@ -131,7 +131,13 @@ def value_over_time(
         "field": "at",
         "type": "temporal",
         "scale": {"type": "utc", "range": [0, {"expr": _END}]},
-        "axis": {"format": "%-d %b", "tickCount": {"expr": f"{_WIDE} ? 6 : 3"}, "labelFlush": 24, "labelOverlap": True},
+        "axis": {
+            "format": "%-d %b",
+            "tickCount": {"expr": "width > 700 ? 6 : width > 420 ? 4 : 3"},
+            "labelFlush": 24,
+            "labelOverlap": True,
+            "labelSeparation": 10,
+        },
     }
     shape, suffix = ("+,~r" if signed else ",~r"), (f" + ' {unit}'" if unit else "")
     y: Spec = {

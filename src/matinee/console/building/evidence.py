@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from matinee.console.formats import NBSP, count, interval_text, percent, value_text
+from matinee.console.formats import NBSP, count, decimals, fixed, interval_text, value_text
 from matinee.console.pages import Estimate, EvidenceRow
 
 METHODS = {
@@ -96,5 +96,5 @@ def compare(estimate: Estimate, one: str, other: str) -> str:
         return f"{one} cannot be compared with {other} yet: {estimate.refused}"
     if not estimate.told_apart:
         return f"{one} and {other} cannot be told apart yet"
-    size = percent(abs(estimate.value) / 100).replace(" ", NBSP)
+    size = fixed(abs(estimate.value), decimals(estimate.low, estimate.high)) + f"{NBSP}%"
     return f"{one} brings {size} {'more' if estimate.value > 0 else 'less'} than {other}"

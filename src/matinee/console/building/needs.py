@@ -185,8 +185,8 @@ def _checks(desk: Desk) -> list[Need]:
             f"{capitalize_first(f.check)}: {f.detail}",
             f"To mend it: `{f.mend}`" if f.mend else "",
             "`matinee doctor`",
-            "/lineage",
-            "See the lineage",
+            "/#health",
+            "See the health",
         )
         for f in report.findings
         if f.state != "ok" and not f.check.startswith(skip)
