@@ -65,7 +65,7 @@ def test_scores_at_the_thresholds_themselves_and_one_step_beside() -> None:
     X = np.zeros((3 * len(cuts), 4))
     X[:, 1] = np.concatenate([cuts, np.nextafter(cuts, np.inf), np.nextafter(cuts, -np.inf)])
     assert len(X) > FEW
-    expected = trained.predict(X)
+    expected = np.asarray(trained.predict(X))
     assert np.array_equal(forest.score(X), expected)
     assert [forest.score(X[i : i + 1])[0] for i in range(len(X))] == expected.tolist()
 

@@ -139,5 +139,6 @@ def test_frequencies_are_held_against_what_is_stated(monkeypatch: pytest.MonkeyP
 
 def test_a_policy_of_one_s_own_is_checked_in_one_line() -> None:
     check_policy(Own())
+    check_policy(Mixture({Own(): 0.5, Epsilon(SCORER): 0.5}))
     with pytest.raises(AssertionError, match=r"SumsToLess\(.*\) breaks a promise, 'propensities sum to one'"):
         check_policy(SumsToLess(), np.random.default_rng(1))

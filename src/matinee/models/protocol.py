@@ -133,8 +133,9 @@ class Learner(ABC):
         model = cls(**saved.parameters)
         model._signature = saved.signature
         model._restore(saved)
-        # Compile now rather than inside the first decision.
-        model.score_array(np.zeros((1, len(saved.signature.columns))))
+        # Compile now rather than inside the first decision, the path of a few rows and the one of many.
+        for rows in (1, 16):
+            model.score_array(np.zeros((rows, len(saved.signature.columns))))
         return model
 
     def __repr__(self) -> str:
