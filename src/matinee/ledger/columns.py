@@ -245,8 +245,10 @@ def _only_plain_text(ids: bytes) -> bool:
         return False
     if not (ids.startswith(b'["') and ids.endswith(b'"]')) or b"\\" in ids:
         return False
-    # Without escapes every quote begins or ends a string; anything else between two strings breaks the count.
-    return ids.count(b'"') == 2 * (ids.count(b'","') + 1)
+    # From within the first string to within the last: if every quote is part of a separator, the first one ends the
+    # first string and the second begins the next, and so on; anything else between two strings leaves quotes over.
+    inner = ids[2:-2]
+    return inner.count(b'"') == 2 * inner.count(b'","')
 
 
 def _json(one: Id) -> str:
