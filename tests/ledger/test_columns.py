@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -98,6 +99,15 @@ def test_any_ids_come_back_with_their_types(rows: list[tuple[list[Id], list[Id]]
 
 
 @settings(deadline=None)
+def test_every_short_list_of_awkward_ids_comes_back() -> None:
+    awkward: list[Id] = ["", ",", "a", ",,", ",0,", 0, -1, '"', "\\", "[", "]"]
+    lists = [list(ids) for length in range(4) for ids in itertools.product(awkward, repeat=length)]
+    rows = [logged(choice(candidates=ids, action=[])) for ids in lists]
+    table = choices_table(rows, [r.ids() for r in rows], [""] * len(rows))
+    found = zip(table["candidates"].to_pylist(), table["id_type"].to_pylist(), strict=True)
+    assert [text_as_ids(texts, kind) for texts, kind in found] == lists
+
+
 @given(st.lists(_id), st.lists(_id))
 def test_text_of_ids_is_one_to_one(candidates: list[Id], action: list[Id]) -> None:
     kind, c, a = ids_as_text(candidates, action)

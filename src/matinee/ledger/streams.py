@@ -282,11 +282,9 @@ def _last_records(path: Path, limit: int) -> list[Record]:
             continue
     else:
         return []
-    if start > 0:
-        data = data[data.find(b"\n") + 1 :]
     found: list[Record] = []
     for _, payload in payloads(data, path):
-        if not isinstance(payload, BadLine):
+        if not isinstance(payload, BadLine):  # as is the piece of a line that the block begins with
             try:
                 found.append(decode(payload))
             except msgspec.DecodeError:
