@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from matinee.features.frames import Rows, codes, read_rows
@@ -35,15 +36,16 @@ def online_states(features: Features, source: Source, as_of: datetime) -> Iterat
         facts = [read_rows(plan, source, fact, None, bucket, t) for fact in plan.facts.values()]
         keys = _keys(facts, nightly, source, bucket)
         waiting = _waiting(program, source, bucket, t)
-        parts: list[list[Any]] = [[] for _ in plan.items]
+        parts: list[Iterator[Any]] = [iter(())] * len(plan.items)
         for rows in facts:
             rows.code, rows.keys, rows.visible_at = codes(rows.frame["key"], keys), len(keys), t
             for item in plan.of_fact(rows.fact.schema.name):
                 parts[plan.items.index(item)] = _PACK[item.kind](rows, item, t)
         values = [dict(zip(*frame.get_columns(), strict=True)) for frame in nightly]
-        for i, key in enumerate(keys.to_list()):
+        # Key by key: lists of all keys at once would keep the garbage collector busier than all else.
+        for key in keys.to_list():
             days = {n: one[key] for n, one in enumerate(values) if key in one}
-            yield key, state_bytes(stamp, t, [part[i] for part in parts], waiting.get(key, []), days)
+            yield key, state_bytes(stamp, t, [next(part) for part in parts], waiting.get(key, []), days)
 
 
 def online_joins(features: Features, source: Source, as_of: datetime) -> bytes:
@@ -127,7 +129,7 @@ def _left(at: Ints, start: Ints, limit: int) -> Ints:
     return moved
 
 
-def _pack_window(rows: Rows, item: Item, t: int) -> list[Any]:
+def _pack_window(rows: Rows, item: Item, t: int) -> Iterator[Any]:
     import numpy as np
 
     from matinee.features import kernels
@@ -153,11 +155,9 @@ def _pack_window(rows: Rows, item: Item, t: int) -> list[Any]:
         xs.append((x.itemsize, x.tobytes()))
     size, raw = (stop - start).tolist() if all_time else [0] * start.size, at.tobytes()
     # Slices of bytes: several times cheaper than a slice of an array for each key.
-    return [
-        [[k[i] for k in known], [a[i] for a in past], floor, size[i],
-         raw[8 * lo : 8 * hi], [x[width * lo : width * hi] for width, x in xs]]
-        for i, (lo, hi) in enumerate(zip(left.tolist(), stop.tolist(), strict=True))
-    ]
+    for i, (lo, hi) in enumerate(zip(left.tolist(), stop.tolist(), strict=True)):
+        numbers = [x[width * lo : width * hi] for width, x in xs]
+        yield [[k[i] for k in known], [a[i] for a in past], floor, size[i], raw[8 * lo : 8 * hi], numbers]
 
 
 def _one_label(keys: int, t: int) -> tuple[Ints, Ints, Ints]:
@@ -167,7 +167,7 @@ def _one_label(keys: int, t: int) -> tuple[Ints, Ints, Ints]:
     return np.arange(keys + 1), np.arange(keys), np.full(keys, t)
 
 
-def _pack_last(rows: Rows, item: Item, t: int) -> list[Any]:
+def _pack_last(rows: Rows, item: Item, t: int) -> Iterator[Any]:
     import numpy as np
 
     from matinee.features import kernels
@@ -175,25 +175,22 @@ def _pack_last(rows: Rows, item: Item, t: int) -> list[Any]:
     groups, found = rows.groups(item.stream), np.full(rows.keys, -1, np.int64)
     kernel = kernels.fast(kernels.last_rows, groups.v.size)
     kernel(groups.offsets, groups.by_v, groups.v, groups.at, groups.known, groups.seq, *_one_label(rows.keys, t), found)
-    packed: list[Any] = [None] * rows.keys
-    for key, age in zip(np.flatnonzero(found >= 0).tolist(), _aged(rows, item, found[found >= 0]), strict=True):
-        packed[key] = age
-    return packed
+    aged = _aged(rows, item, found[found >= 0])
+    for place in found.tolist():
+        yield next(aged) if place >= 0 else None
 
 
-def _aged(rows: Rows, item: Item, place: Ints) -> list[Any]:
+def _aged(rows: Rows, item: Item, place: Ints) -> Iterator[Any]:
     """`[at, known, seq, [values]]` of some rows."""
     groups = rows.groups(item.stream)
     kinds = [kind_of(column) for column in item.columns]
     values = [rows.column(item, "c", i).gather(place).to_list() for i in range(len(item.columns))]
     ages = (groups.at[place].tolist(), groups.known[place].tolist(), groups.seq[place].tolist())
-    return [
-        [at, known, seq, packed_values(kinds, [column[i] for column in values])]
-        for i, (at, known, seq) in enumerate(zip(*ages, strict=True))
-    ]
+    for i, (at, known, seq) in enumerate(zip(*ages, strict=True)):
+        yield [at, known, seq, packed_values(kinds, [column[i] for column in values])]
 
 
-def _pack_history(rows: Rows, item: Item, t: int) -> list[Any]:
+def _pack_history(rows: Rows, item: Item, t: int) -> Iterator[Any]:
     import numpy as np
 
     from matinee.features import kernels
@@ -202,12 +199,12 @@ def _pack_history(rows: Rows, item: Item, t: int) -> list[Any]:
     kernel = kernels.fast(kernels.history_rows, groups.v.size)
     one = _one_label(rows.keys, t)
     kernel(groups.offsets, groups.by_age, groups.v, groups.at, item.stream.is_state, *one, found)
-    sizes = (found >= 0).sum(axis=1).tolist()
-    aged = iter(_aged(rows, item, found[found >= 0]))
-    return [[next(aged) for _ in range(size)] for size in sizes]
+    aged = _aged(rows, item, found[found >= 0])
+    for size in (found >= 0).sum(axis=1).tolist():
+        yield list(islice(aged, size))
 
 
-def _pack_counts(rows: Rows, item: Item, t: int) -> list[Any]:
+def _pack_counts(rows: Rows, item: Item, t: int) -> Iterator[Any]:
     import numpy as np
 
     groups, values = rows.groups(item.stream), rows.column(item, "c", 0)
@@ -219,20 +216,18 @@ def _pack_counts(rows: Rows, item: Item, t: int) -> list[Any]:
     floor = -(1 << 62) if all_time else t - item.window_us
     found, present = values.gather(by_at).to_list(), values.is_not_null().to_numpy()[by_at]
     at, sign = groups.at[by_at], signs[by_at].astype(np.int8)
-    packed: list[Any] = []
     for lo, hi in zip(left.tolist(), stop.tolist(), strict=True):
         here = np.flatnonzero(present[lo:hi]) + lo
         if all_time:
             tally: dict[Any, int] = {}
             for i in here.tolist():
                 tally[found[i]] = tally.get(found[i], 0) + int(sign[i])
-            packed.append([floor, b"", b"", [], sorted((value, n) for value, n in tally.items() if n)])
+            yield [floor, b"", b"", [], sorted((value, n) for value, n in tally.items() if n)]
         else:
-            packed.append([floor, at[here].tobytes(), sign[here].tobytes(), [found[i] for i in here.tolist()], []])
-    return packed
+            yield [floor, at[here].tobytes(), sign[here].tobytes(), [found[i] for i in here.tolist()], []]
 
 
-_PACK: dict[str, Callable[[Rows, Item, int], list[Any]]] = {
+_PACK: dict[str, Callable[[Rows, Item, int], Iterator[Any]]] = {
     "window": _pack_window,
     "last": _pack_last,
     "history": _pack_history,
