@@ -27,7 +27,7 @@ def numbered(frame: pl.DataFrame, following: int) -> tuple[pl.DataFrame, int]:
 
 def append(table: Table, frame: pl.DataFrame, marks: Mapping[str, str], now: datetime) -> Snapshot:
     """Commits the rows and the marks at once. Upkeep comes first: a failure of it acknowledges nothing."""
-    upkeep.tidy(table, now)
+    retried(lambda: upkeep.tidy(table.refresh(), now))
     if frame.is_empty():
         if marks:
             retried(lambda: _commit(table, None, marks))
@@ -44,6 +44,7 @@ def _commit(table: Table, writer: Writer | None, marks: Mapping[str, str]) -> No
     table.refresh()
     attempt = Attempt(table)
     if writer is not None:
+        writer.attempt = attempt
         producer = attempt.update_snapshot().merge_append()
         for file in writer.files:
             producer.append_data_file(file)

@@ -74,9 +74,8 @@ def _evolve(table: Table, name: str, schema: pa.Schema, key: str, personal: Sequ
     attempt.commit_transaction()
 
 
-def rename_column(warehouse: Warehouse, name: str, old: str, new: str) -> None:
+def rename_column(table: Table, name: str, old: str, new: str) -> None:
     """See `Tables.rename_column`."""
-    table = warehouse.load(name)
     columns = arrow_schema(table.schema()).names
     if old not in columns and new in columns:
         return

@@ -130,9 +130,10 @@ class Tables:
             if column not in schema.names:
                 raise UnknownColumnError(name, column, schema.names)
         from matinee.tables import declaring
+        from matinee.tables.warehouse import retried
 
         with self._warehouse.writing(name):
-            declaring.create(self._warehouse, name, schema, key, personal, buckets)
+            retried(lambda: declaring.create(self._warehouse, name, schema, key, personal, buckets))
 
     def rename_column(self, name: str, old: str, new: str) -> None:
         """Gives a column another name, without touching a file; rows written before are found under the new one.
@@ -141,8 +142,7 @@ class Tables:
         """
         from matinee.tables import declaring
 
-        with self._warehouse.writing(name):
-            declaring.rename_column(self._warehouse, name, old, new)
+        self._warehouse.change(name, lambda table: declaring.rename_column(table, name, old, new))
 
     def schema(self, name: str) -> pa.Schema:
         """The table's columns, in order."""
@@ -239,18 +239,19 @@ class Tables:
         """
         from matinee.tables import upkeep
 
-        with self._warehouse.writing(name):
-            table, now = self._warehouse.load(name), self._clock()
+        def expire_and_sweep(table: Table) -> int:
             dropped = upkeep.expire(table, now)
             upkeep.sweep(table, now - grace)
             return dropped
+
+        now = self._clock()
+        return self._warehouse.change(name, expire_and_sweep)
 
     def sweep(self, name: str, *, grace: timedelta = timedelta(hours=1)) -> int:
         """Deletes files that no snapshot refers to: what a crash left over, what was replaced; returns how many."""
         from matinee.tables import upkeep
 
-        with self._warehouse.writing(name):
-            return upkeep.sweep(self._warehouse.load(name), self._clock() - grace)
+        return self._warehouse.change(name, lambda table: upkeep.sweep(table, self._clock() - grace))
 
     # -- Reading ------------------------------------------------------------------------------------------------------
 
@@ -324,15 +325,14 @@ class Tables:
 
         if max_age <= timedelta(0):
             raise MatineeError(f"max_age == {max_age}, must be > 0")
-        with self._warehouse.writing(name):
-            return pinning.pin(self._warehouse.load(name), name, tag, snapshot, max_age, self._clock())
+        now = self._clock()
+        return self._warehouse.change(name, lambda table: pinning.pin(table, name, tag, snapshot, max_age, now))
 
     def unpin(self, name: str, tag: str) -> None:
         """Lets a pinned snapshot expire."""
         from matinee.tables import pinning
 
-        with self._warehouse.writing(name):
-            pinning.unpin(self._warehouse.load(name), name, tag)
+        self._warehouse.change(name, lambda table: pinning.unpin(table, name, tag))
 
     def pins(self, name: str) -> list[Pin]:
         """The pins of the table, oldest first."""

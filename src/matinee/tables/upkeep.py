@@ -169,7 +169,7 @@ def _merge(table: Table, groups: Sequence[list[IcebergFile]], key: str, now: dat
             return writer.write_bucket(rows, reading.bucket_in(group[0]))
 
         new = [file for files in pool.map(rewrite, groups) for file in files]
-        attempt = Attempt(table)
+        attempt = writer.attempt = Attempt(table)
         old = [file for group in groups for file in group]
         _stage_swap(attempt, MAIN_BRANCH, old, new)
         attempt.commit_transaction()
@@ -228,7 +228,7 @@ def _erase_rows(table: Table, name: str, column: str, values: Sequence[Any]) -> 
             return writer.write_bucket(rest, reading.bucket_in(every[path]))
 
         new = dict(zip(hits, pool.map(rewrite, hits), strict=True))
-        attempt = Attempt(table)
+        attempt = writer.attempt = Attempt(table)
         counts = _stage_refs(attempt, table, files, hits, new)
         _expire_and_commit(attempt, table)
     return counts
@@ -255,8 +255,7 @@ def _stage_refs(
     counts: dict[str, int] = {}
     refs = table.metadata.refs
     noted = {pin.tag: pin for pin in pinning.pins(table)}
-    # The newest snapshot first: the check that nobody else moved it is the one the commit keeps.
-    for snapshot in sorted(files, key=lambda s: s != getattr(refs.get(MAIN_BRANCH), "snapshot_id", None)):
+    for snapshot in files:
         old = [file for file in files[snapshot] if file.file_path in hits]
         names = sorted(ref for ref, held in refs.items() if held.snapshot_id == snapshot)
         counts |= {ref: sum(hits[file.file_path] for file in old) for ref in names}

@@ -14,7 +14,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableUpdate
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, TableUpdate
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -49,10 +50,31 @@ class Attempt(Transaction):
     an erasure. A conflict here starts the whole operation again instead.
 
     It also keeps the metadata as staged so far: pyiceberg copies all of it at each of some twenty looks a commit, which
-    takes more time than the commit.
+    takes more time than the commit. And it holds from the start that nobody else moved the newest snapshot: a change
+    of pins alone would not ask, and fail on the numbering of snapshots instead.
     """
 
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self._snapshots: set[int] = set()
+        newest = {"ref": MAIN_BRANCH, "snapshot-id": table.metadata.current_snapshot_id}
+        self._requirements = (AssertRefSnapshotId.model_validate(newest),)
+
     _staged: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    def landed(self) -> bool:
+        """Whether the commit is in the catalog after all, when an error left that open (True when that is unknown)."""
+        if not self._snapshots:
+            return False
+        try:
+            self._table.refresh()
+        except (OSError, DatabaseError):
+            return True
+        return any(snapshot.snapshot_id in self._snapshots for snapshot in self._table.metadata.snapshots)
+
+    def commit_transaction(self) -> Table:
+        self._snapshots = {u.snapshot.snapshot_id for u in self._updates if isinstance(u, AddSnapshotUpdate)}
+        return super().commit_transaction()
 
     @property
     def table_metadata(self) -> TableMetadata:
@@ -111,6 +133,11 @@ class Warehouse:
         """The lock, with what goes wrong inside it said in the user's words."""
         with self.speaking(f"table {name!r}"), self.lock(name):
             yield
+
+    def change(self, name: str, operation: Callable[[Table], T]) -> T:
+        """The result of an operation that ends in a commit: alone, and once more where another engine was first."""
+        with self.writing(name):
+            return retried(lambda: operation(self.load(name)))
 
     @contextmanager
     def speaking(self, what: str) -> Iterator[None]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile as IcebergFile
     from pyiceberg.table.metadata import TableMetadata
 
+    from matinee.tables.warehouse import Attempt
+
 PIECE = 1 << 19  # rows split at a time
 ROW_GROUP = 1 << 17  # rows of a row group, about; readers skip and parallelise by row group
 FILE_ROWS = 1 << 22  # rows of a file at most; an erasure rewrites only the files that hold the person
@@ -54,7 +56,8 @@ def sync(path: Path) -> None:
 class Writer:
     """Writes the data files of one commit. As a context manager it removes them again when the block fails.
 
-    `files` holds what was written, in pyiceberg's description, ready to be committed.
+    `files` holds what was written, in pyiceberg's description, ready to be committed. Whoever commits them sets
+    `attempt`: after an error the files stay if that commit was made all the same (an interrupt came just after it).
     """
 
     metadata: TableMetadata
@@ -62,6 +65,7 @@ class Writer:
     key: str | None
     buckets: int
     files: list[IcebergFile] = field(default_factory=list)
+    attempt: Attempt | None = None
     _paths: list[Path] = field(default_factory=list)
 
     def __enter__(self) -> Writer:
@@ -69,7 +73,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
+        if kind is not None and not (self.attempt is not None and self.attempt.landed()):
             for path in self._paths:
                 path.unlink(missing_ok=True)
 
