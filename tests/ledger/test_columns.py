@@ -98,7 +98,6 @@ def test_any_ids_come_back_with_their_types(rows: list[tuple[list[Id], list[Id]]
     assert kinds == [[type(i) for i in (*c, *a)] for c, a in rows]
 
 
-@settings(deadline=None)
 def test_every_short_list_of_awkward_ids_comes_back() -> None:
     awkward: list[Id] = ["", ",", "a", ",,", ",0,", 0, -1, '"', "\\", "[", "]"]
     lists = [list(ids) for length in range(4) for ids in itertools.product(awkward, repeat=length)]
@@ -108,6 +107,7 @@ def test_every_short_list_of_awkward_ids_comes_back() -> None:
     assert [text_as_ids(texts, kind) for texts, kind in found] == lists
 
 
+@settings(deadline=None)
 @given(st.lists(_id), st.lists(_id))
 def test_text_of_ids_is_one_to_one(candidates: list[Id], action: list[Id]) -> None:
     kind, c, a = ids_as_text(candidates, action)
