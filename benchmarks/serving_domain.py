@@ -46,6 +46,7 @@ class Nearest:
 
     def __init__(self, vectors: np.ndarray[Any, Any], name: str = "") -> None:
         self.vectors, self.name = vectors, name
+        self._whole: np.ndarray[Any, Any] | None = None  # ids that were found to be the whole catalogue, in order
 
     @property
     def needs(self) -> Sequence[mt.Features]:
@@ -58,8 +59,9 @@ class Nearest:
             return np.zeros(len(films), np.float32)
         taste = self.vectors[np.asarray(seen) - 1].mean(axis=0)
         # The whole catalogue, in order, is read where it lies; anything else is gathered.
-        whole = np.array_equal(films, np.arange(1, len(self.vectors) + 1))
-        among = self.vectors if whole else self.vectors[films - 1]
+        if films is not self._whole and np.array_equal(films, np.arange(1, len(self.vectors) + 1)):
+            self._whole = films
+        among = self.vectors if films is self._whole else self.vectors[films - 1]
         return np.asarray(among @ taste)
 
     def score(self, request: mt.Request, candidates: mt.Candidates) -> mt.Scores:
@@ -70,7 +72,7 @@ class Nearest:
         """The best of the catalogue."""
         if len(candidates) <= PROPOSED:
             return None
-        return np.argpartition(-self._match(request, candidates.ids), PROPOSED)[:PROPOSED]
+        return np.argpartition(self._match(request, candidates.ids), -PROPOSED)[-PROPOSED:]
 
     def save(self, folder: Path) -> None:
         """The vectors as one array."""
