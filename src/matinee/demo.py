@@ -155,8 +155,9 @@ def _home(studio: Studio, world: StreamingService, clock: Clock, bar: Bar) -> li
             truths[name] = _true_pages(studio, world, name)
             advance(1)
     best = max((n for n in (taste, ranker)), key=lambda n: judged[n].value or float("-inf"))
-    with bar.step("home: the better one released to half of the members"):
-        studio.release("home", best, 0.5, note="off-policy better than popularity", by="demo")
+    if judged[best].better:
+        with bar.step("home: the better one released to half of the members"):
+            studio.release("home", best, 0.5, note="off-policy better than popularity", by="demo")
     return [_row(studio, "home", name, judged[name], truths[name]) for name in judged]
 
 
@@ -303,8 +304,6 @@ def _serve_retries(studio: Studio, world: StreamingService, clock: Clock, rng: A
         clock.now = max(clock.now, charged["known"].max(), begin + timedelta(hours=1))
         studio.append("invoice", invoices)
         studio.append("attempt", charged)
-        studio.publish()
-        studio.refresh()
         for (invoice,) in charged.filter(~pl.col("approved")).sort("at").select("invoice").iter_rows():
             clock.now += timedelta(seconds=1)
             choice = studio.decide("retry", invoice, {"zone": "UTC"}, at=clock.now)

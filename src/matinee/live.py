@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -31,11 +31,14 @@ from matinee.scorers import propose
 from matinee.times import instant, to_us
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from matinee.features import Features
     from matinee.features.online import Online
     from matinee.studio import Studio
 
 RECENT = 4096  # choices remembered in memory, so that their outcomes find their decision without a look into the log
+MANY_EVENTS = 500_000  # appended rows remembered until the next generation
 MANY_KEYS = 200_000  # units whose features are held in memory before all are let go
 
 
@@ -63,7 +66,7 @@ class Serving:
 class UnitFeatures:
     """Features of units as of now: what was published, and every event since.
 
-    An event recorded in this process is in the features at once. What other processes append or record is in them
+    What this process records or appends is in the features at once. What other processes append or record is in them
     after the next `publish`.
     """
 
@@ -72,6 +75,7 @@ class UnitFeatures:
     online: dict[str, Online] = field(default_factory=dict)
     loaded: dict[str, set[Id]] = field(default_factory=dict)
     events: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)
+    appended: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)  # with the time of appending
 
     def read(self, features: Features, key: Id, at: datetime) -> dict[str, Any]:
         """The features of a key as of a time."""
@@ -95,10 +99,23 @@ class UnitFeatures:
         for name, online in self.online.items():
             self._update(self.studio.features[name], online, fact, row)
 
-    def restart(self, sealed: int) -> None:
-        """Begin anew on a newer generation: events of segments up to `sealed` are in it."""
+    def feed_appended(self, fact: type[Fact], rows: Iterable[dict[str, Any]], now_us: int) -> None:
+        """Take in rows that were appended to a fact's table at a time."""
+        for row in rows:
+            self.appended.append((fact, row, now_us))
+            for name, online in self.online.items():
+                self._update(self.studio.features[name], online, fact, row)
+        while len(self.appended) > MANY_EVENTS:
+            self.appended.popleft()
+
+    def restart(self, sealed: int, as_of: int = 0, pinned: int = 0) -> None:
+        """Begin anew on a newer generation: events of segments up to `sealed` are in it, and appended rows that were
+        visible by `as_of`, unless they came (late) after its snapshots were pinned."""
         while self.events and self.events[0][2] <= sealed:
             self.events.popleft()
+        self.appended = deque(
+            (f, row, when) for f, row, when in self.appended if max(row["at"], row["known"]) > as_of or when > pinned
+        )
         self.online.clear()
         self.loaded.clear()
 
@@ -113,7 +130,7 @@ class UnitFeatures:
         if state is not None:
             online.load(key, state)
         self.loaded[features.name].add(key)
-        for fact, row, _segment in self.events:
+        for fact, row, _when in sorted((*self.appended, *self.events), key=_visible_from):
             if fact in features.facts and row.get(features.key) == key:
                 online.update(fact, row)
 
@@ -134,6 +151,10 @@ class UnitFeatures:
         labels = pl.DataFrame({features.key: [value], "at": [at]}, schema={features.key: kind, "at": pl.Datetime("us", "UTC")})
         row = features.batch(self.studio.facts, labels).row(0, named=True)
         return {n: _online_value(row[n]) for n in features.names}
+
+
+def _visible_from(event: tuple[type[Fact], dict[str, Any], int]) -> int:
+    return max(int(event[1]["at"]), int(event[1]["known"]))
 
 
 def _online_value(value: Any) -> Any:
@@ -316,6 +337,16 @@ class Live:
         """A choice made by this process lately, by its id."""
         return self._recent.get(choice_id)
 
+    def appended(self, kind: type[Fact], rows: pl.DataFrame) -> None:
+        """Facts were appended by this process: features see them at once."""
+        import polars as pl
+
+        if not any(kind in f.facts for f in self.studio.features.values()):
+            return
+        plain = rows.with_columns(pl.col("at", "known").cast(pl.Int64))
+        with self._lock:
+            self.units.feed_appended(kind, plain.iter_rows(named=True), to_us(self.studio.clock()))
+
     # -- reload
 
     def refresh(self) -> bool:
@@ -328,7 +359,9 @@ class Live:
             self._serving = made
             if newer:
                 stream = self.ledger.stream if "ledger" in vars(self) else ""
-                self.units.restart(int(self.store.manifest.get("sealed", {}).get(stream, 0)))
+                about = self.store.manifest
+                as_of, pinned = to_us(instant(about["as_of"])), to_us(instant(about["pinned"]))
+                self.units.restart(int(about.get("sealed", {}).get(stream, 0)), as_of, pinned)
         return True
 
     def forget(self) -> None:
@@ -336,6 +369,7 @@ class Live:
         self.store.refresh()
         with self._lock:
             self.units.events.clear()
+            self.units.appended.clear()
             self.units.restart(0)
             self._recent.clear()
             self._order.clear()

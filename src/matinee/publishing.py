@@ -44,13 +44,14 @@ def publish(studio: Studio) -> dict[str, Any]:
     """
     started = time.perf_counter()
     studio.seal()
+    at = studio.clock()
     source = Pinned(studio.facts)
-    # Pins first: what is appended from here on belongs to the next generation.
+    # What becomes visible after `at` is in no state, so that whoever holds it in memory may add it again.
     features = published_features(studio)
     for one in features:
         for fact in one.facts:
             source.snapshot(fact)
-    at = studio.clock()
+    pinned = studio.clock()
     items: dict[str, dict[str, Any]] = {}
     for decision in studio.decisions.values():
         if decision.entity is None:
@@ -70,7 +71,7 @@ def publish(studio: Studio) -> dict[str, Any]:
         {one.name: one.online_states(source, at) for one in features},
         arrays,
         {
-            "as_of": at.isoformat(), "features": {f.name: f.hash for f in features}, "sealed": marks, "columns": columns,
+            "as_of": at.isoformat(), "pinned": pinned.isoformat(), "features": {f.name: f.hash for f in features}, "sealed": marks, "columns": columns,
         },
     )  # fmt: skip
     return {

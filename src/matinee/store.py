@@ -21,7 +21,6 @@ from matinee.validate import check_rows
 
 if TYPE_CHECKING:
     import polars as pl
-    import pyarrow as pa
 
     from matinee.tables import Tables
 
@@ -58,6 +57,7 @@ class FactStore:
     ) -> None:
         self.tables, self.quarantine, self._registry, self._graph, self._clock = tables, quarantine, registry, graph, clock
         self._facts: dict[str, type[Fact]] = {}
+        self.listeners: list[Callable[[type[Fact], pl.DataFrame], None]] = []  # told of every frame that was appended
         for node in graph.nodes("fact"):
             if node.data:
                 self._facts[node.name] = fact_class(Schema.from_json(node.data))
@@ -121,7 +121,10 @@ class FactStore:
         # Quarantine first: if the process dies between the two, a retry writes the same batch again, under the same name.
         batch = self.quarantine.put_frame(kind.schema.name, bad, source) if len(bad) else None
         if len(good) or mark:
-            self.tables.append(kind.schema.name, self._numbered(kind, good), mark=mark)
+            numbered = self._numbered(kind, good)
+            self.tables.append(kind.schema.name, numbered, mark=mark)
+            for listener in self.listeners:
+                listener(kind, numbered)
         return Appended(kind.schema.name, len(good), len(bad), (batch,) if batch else ())
 
     def append_file(
@@ -181,7 +184,7 @@ class FactStore:
             self.quarantine.drop(batch)
         return result
 
-    def _numbered(self, kind: type[Fact], good: pl.DataFrame) -> pa.Table:
+    def _numbered(self, kind: type[Fact], good: pl.DataFrame) -> pl.DataFrame:
         import polars as pl
 
         first = self._registry.reserve("seq", max(len(good), 1))

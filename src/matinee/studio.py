@@ -390,6 +390,7 @@ class Studio:
             from matinee.live import Live
 
             self._live = Live(self)
+            self.facts.listeners.append(self._live.appended)
         return self._live
 
     def decide(
@@ -514,6 +515,7 @@ class Studio:
         """Flush and close the log, and let go of every file."""
         if self._live is not None:
             self._live.close()
+            self.facts.listeners.remove(self._live.appended)
             self._live = None
         self.registry.close()
 

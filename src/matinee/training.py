@@ -131,8 +131,8 @@ def assemble(
             pl.col("at").dt.hour().cast(pl.Int64).alias("clock.hour"),
             (pl.col("at").dt.weekday() - 1).cast(pl.Int64).alias("clock.weekday"),
         )
-    for name in inputs.scorers:
-        frame = frame.with_columns(pl.Series(f"score.{name}", _scores(parts[name], decision, frame)))
+    scores = _scores({n: parts[n] for n in inputs.scorers}, decision, frame)
+    frame = frame.with_columns(pl.Series(f"score.{name}", values) for name, values in scores.items())
     for name in inputs.context:
         if f"context.{name}" not in frame.columns:
             raise UnknownColumnError("the labels", f"context.{name}", labels.columns)
@@ -185,22 +185,30 @@ def _options(decision: Decision, frame: pl.DataFrame) -> pl.DataFrame:
     return frame.join(table, on="action", how="left", maintain_order="left")
 
 
-def _scores(part: Scorer, decision: Decision, frame: pl.DataFrame) -> np.ndarray[Any, Any]:
-    """Scores of a part for each row, one call a choice (rows of one unit and time), through the serving code path."""
+def _scores(parts: Mapping[str, Scorer], decision: Decision, frame: pl.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
+    """Scores of each part for each row, one call a choice (rows of one unit and time), through the serving code path."""
     import numpy as np
     import polars as pl
 
+    out = {name: np.empty(len(frame)) for name in parts}
+    if not parts:
+        return out
     unit = [c for c in frame.columns if c.startswith("unit.")]
-    item = [c for c in frame.columns if c.startswith("item.")]
     context = [c for c in frame.columns if c.startswith("context.")]
-    out = np.empty(len(frame))
-    numbered = frame.with_columns(pl.int_range(pl.len()).alias("_row"))
-    for rows in numbered.partition_by(["unit", "at"], maintain_order=True):
-        first = rows.row(0, named=True)
-        candidates = Candidates(
-            rows["action"].to_numpy(),
-            {k: v for c in item for k, v in catalogue.as_columns(c[5:], rows[c]).items()},
-        )
+    columns = {k: v for c in frame.columns if c.startswith("item.") for k, v in catalogue.as_columns(c[5:], frame[c]).items()}
+    actions = frame["action"].to_numpy()
+    groups = (
+        frame.lazy()
+        .select("unit", "at")
+        .with_row_index("row")
+        .group_by("unit", "at", maintain_order=True)
+        .agg(pl.col("row"))
+        .collect()["row"]
+    )
+    for rows in groups:
+        where = rows.to_numpy().astype(np.int64)
+        first = frame.row(int(where[0]), named=True)
+        candidates = Candidates(actions[where], {name: column[where] for name, column in columns.items()})
         request = Request(
             decision.name,
             first["unit"],
@@ -208,7 +216,8 @@ def _scores(part: Scorer, decision: Decision, frame: pl.DataFrame) -> np.ndarray
             {c[8:]: first[c] for c in context},
             {c[5:]: first[c] for c in unit},
         )
-        out[rows["_row"].to_numpy()] = part.score(request, candidates).mean
+        for name, part in parts.items():
+            out[name][where] = part.score(request, candidates).mean
     return out
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Progress = Callable[..., None]
 QUALIFIED = 1200  # seconds: a play of twenty minutes or more was meant
 PERIOD = 0.9  # share of the events, in time, that the recommenders of the ranker's own training may see
-MOST_LABELS = 3000
+MOST_LABELS = 2000
+SPREAD = 0.1  # temperature of the ranker, whose scores are probabilities
 SAMPLED = 40  # candidates not chosen, beside each chosen one
 
 
@@ -104,7 +105,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     step(1, "training the ranker")
     ranker = studio.train(
         home,
-        mt.LightGBM(objective="binary", trees=80, leaves=15, min_rows=40),
+        mt.LightGBM(objective="binary", trees=60, leaves=15, min_rows=40),
         on=[taste, standing, *parts.values()],
         labels=labels,
         clock=True,
@@ -121,20 +122,15 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     uses = [f"model://{p.name}" for p in parts.values()]
     uses += [f"features://{f.name}@{f.hash[:10]}" for f in (taste, standing)]
     studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
-    spread = _spread(ranker)
-    baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.5): 0.8, mt.Uniform(): 0.2})
-    challenger = mt.Softmax(ranker, temperature=spread, floor=0.05)
-    taste_only = mt.Softmax(parts["together"], temperature=0.1, floor=0.1)
+    # Warm enough that each can later be judged on the log of another: a cold policy meets too few of its own pages.
+    baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.7): 0.7, mt.Uniform(): 0.3})
+    challenger = mt.Softmax(ranker, temperature=SPREAD, floor=0.15)
+    taste_only = mt.Softmax(parts["together"], temperature=0.15, floor=0.15)
     return [
         studio.save_policy(home, baseline, note="popularity, explored: the baseline"),
         studio.save_policy(home, taste_only, note="what the same members play"),
         studio.save_policy(home, challenger, note="the ranker over all candidates"),
     ]
-
-
-def _spread(ranker: Any) -> float:
-    """A temperature for the ranker's scores, which are probabilities: about a tenth of a usual score."""
-    return 0.02 if ranker is not None else 1.0
 
 
 class Labels:
