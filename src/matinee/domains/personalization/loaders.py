@@ -1,4 +1,4 @@
-"""Files to facts: MovieLens in all its formats, KION, and a plain CSV of plays. The files are the user's own.
+"""Files to facts: MovieLens, KION, and a plain CSV of plays. The files are the user's own.
 
 A loader yields `(fact, frame)` in parts that fit in memory; rows are passed on as they are, so that a bad one ends in
 quarantine and not in the void. What a data set does not say is said for it, and reported: that its titles may be shown
@@ -7,32 +7,38 @@ everywhere, and on what grounds its people may be learned from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matinee as mt
-from matinee.domains.personalization.facts import Licence, Member, Played, Rated, Tagged, Title
+from matinee.domains.personalization.facts import Licence, Member, Played, Rated, Title
+from matinee.domains.personalization.movielens import BATCH, BEGINNING, Format, Parts, listing, recognise, stamped
+from matinee.results import Table
 
 if TYPE_CHECKING:
     import polars as pl
 
-Parts = Iterator[tuple[type[mt.Fact], "pl.DataFrame"]]
 Progress = Callable[..., None]
-BEGINNING = datetime(1990, 1, 1, tzinfo=UTC)  # catalogues are known before anything is watched
-ML_1M_START = datetime(2000, 4, 25, tzinfo=UTC)  # the first rating of the original file; only the order is kept
-BATCH = 2_000_000
+EVERYWHERE = f"every title may be shown everywhere since {BEGINNING:%Y}: the set says nothing else"
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What an import recognised and appended."""
+class Imported(Table):
+    """What an import recognised and appended.
+
+    Attributes:
+        recognised: Which format it was taken for.
+        appended, quarantined: Rows by fact.
+        said: What the files do not say, and what was put in its place.
+        again: The same files were imported before; nothing was done.
+    """
 
     recognised: str
-    appended: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
+    appended: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     again: bool = False
 
@@ -40,48 +46,53 @@ class Imported:
         """One row a fact."""
         return [{"fact": f, "appended": n, "quarantined": self.quarantined.get(f, 0)} for f, n in self.appended.items()]
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"recognised": self.recognised, "rows": self.rows(), "notes": list(self.said), "again": self.again}
-
-    def __str__(self) -> str:
-        from matinee.results import text_table
-
+    def notes(self) -> Sequence[str]:
+        """What it was taken for, and what was said for it."""
         again = ["imported before; nothing was done"] if self.again else []
-        return "\n".join([f"recognised {self.recognised}", text_table(self.rows()), *again, *self.said])
+        held = ["`matinee quarantine list` says what was wrong with the rows held back"] if self.quarantined else []
+        return [f"recognised {self.recognised}", *again, *held, *self.said]
 
 
-def import_movielens(studio: mt.Studio, path: Path, step: Progress = lambda *_a: None, *, consent: str = "yes") -> Imported:
+def import_movielens(
+    studio: mt.Studio, path: Path, step: Progress = lambda *_a: None, *, consent: str = "yes"
+) -> Imported:
     """Import a MovieLens folder: 100K, latest-small, 1M, 10M, 20M, 25M or 32M, by what files are in it.
 
     Args:
         studio: Where to.
         path: The folder.
         step: Is given the rows done.
-        consent: "yes" records consent to personalization for each member, since the set was released for research;
+        consent: "yes" records consent to personalization for each member, since the sets were released for research;
             "no" records none, and training leaves them out.
 
     Raises:
         MatineeError: If the folder is none of these; the message says what was looked for.
     """
-    if consent not in ("yes", "no"):
-        raise mt.MatineeError(f"consent == {consent!r}, must be 'yes' or 'no'")
-    name, ratings = _movielens(path)
-    said = [f"every title may be shown everywhere since {BEGINNING:%Y}: the set says nothing else"]
-    if name == "ml-1m without times":
-        said.append("it has no times: each member's ratings are one minute apart, in their own order; mind what is a season")
-    if consent == "yes":
-        said.append("consent to personalization is recorded for each member: the set was released for research")
-    return _import(studio, path, name, lambda: ratings, step, consent == "yes", said)
+    granted = _granted(consent)
+    return _import(studio, recognise(path), step, consent=granted, everywhere=True)
 
 
 def import_kion(studio: mt.Studio, path: Path, step: Progress = lambda *_a: None, *, consent: str = "yes") -> Imported:
-    """Import KION: `interactions.csv`, `items.csv` and `users.csv` in one folder."""
-    for name in ("interactions.csv", "items.csv"):
-        if not (path / name).is_file():
-            raise mt.MatineeError(f"path == {path.name!r}, must hold interactions.csv and items.csv; it holds {_listing(path)}")
-    said = [f"every title may be shown everywhere since {BEGINNING:%Y}: the set says nothing else"]
-    return _import(studio, path, "kion", lambda: _kion(path), step, consent == "yes", said)
+    """Import KION: `interactions.csv` and `items.csv` (or `items_en.csv`) in one folder.
+
+    Args:
+        studio: Where to.
+        path: The folder.
+        step: Is given the rows done.
+        consent: As for MovieLens.
+    """
+    granted = _granted(consent)
+    items = next((path / n for n in ("items.csv", "items_en.csv") if (path / n).is_file()), None)
+    if items is None or not (path / "interactions.csv").is_file():
+        raise mt.MatineeError(
+            f"path == {path.name!r}, must hold interactions.csv and items.csv or items_en.csv; it holds {listing(path)}"
+        )
+    said = (
+        "it has days, no times: each session is put at noon UTC",
+        "users.csv is not read: bands of age and income are no facts about a profile",
+    )
+    format_ = Format("kion", (path / "interactions.csv", items), lambda: _kion(path, items), said)
+    return _import(studio, format_, step, consent=granted, everywhere=True)
 
 
 def import_plays(
@@ -95,8 +106,9 @@ def import_plays(
     seconds: str = "seconds",
     device: str = "",
     zone: str = "",
+    ids: str = "number",
 ) -> Imported:
-    """Import a CSV of plays, one row a session.
+    """Import a CSV, TSV, Parquet or JSON-lines file of plays, one row a session.
 
     Args:
         studio: Where to.
@@ -104,265 +116,192 @@ def import_plays(
         step: Is given the rows done.
         member, title, at, seconds, device: Names of these columns in the file.
         zone: "UTC" where the times carry no zone and are known to be UTC; without it such rows go to quarantine.
+        ids: "number", or "text" where members and titles are words: each gets a number that depends on nothing but the
+            word, and the word is kept in `external`.
     """
-    from matinee import files
+    if ids not in ("number", "text"):
+        raise mt.MatineeError(f"ids == {ids!r}, must be 'number' or 'text'")
+    if zone not in ("", "UTC"):
+        raise mt.MatineeError(f"zone == {zone!r}, must be 'UTC': convert other zones before the import")
+    if not path.is_file():
+        raise mt.MatineeError(
+            f"path == {str(path)!r}, must be a file of plays; the folder holds {listing(path.parent)}"
+        )
+    names = {member: "member", title: "title", at: "at", seconds: "seconds"} | ({device: "device"} if device else {})
+    said = (
+        "no consent is recorded: append Consent facts to learn from it",
+        "no titles or licences are in it: append Title and Licence facts, or nothing may be shown",
+    )
+    format_ = Format("a file of plays", (path,), lambda: _plays(path, names, zone=zone, text=ids == "text"), said)
+    return _import(studio, format_, step, consent=False, everywhere=False, options=f"{names}:{zone}:{ids}")
 
-    columns = {member: "member", title: "title", at: "at", seconds: "seconds"} | ({device: "device"} if device else {})
 
-    def parts() -> Parts:
-        import polars as pl
+def number_of(word: str) -> int:
+    """The number of an id that is text: the same in every import, on every machine; positive, below 2^63.
 
-        for frame in files.read(path, columns={a: b for a, b in columns.items() if a != b}):
-            plays = frame.select([c for c in columns.values()])
-            if zone:
-                if zone != "UTC":
-                    raise mt.MatineeError(f"zone == {zone!r}, must be 'UTC': convert other zones before the import")
-                plays = plays.with_columns(pl.col("at").str.strip_chars() + "Z")
-            yield Played, plays.with_columns(known=pl.col("at"))
+    Example:
+        >>> number_of("tt0111161")
+        7729376858144582943
+    """
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest()) >> 1
 
-    return _import(studio, path, "a CSV of plays", parts, step, False, ["no consent is recorded: append Consent facts to learn from it"])
+
+def _granted(consent: str) -> bool:
+    if consent not in ("yes", "no"):
+        raise mt.MatineeError(f"consent == {consent!r}, must be 'yes' or 'no'")
+    return consent == "yes"
 
 
 def _import(
-    studio: mt.Studio, path: Path, name: str, parts: Callable[[], Parts], step: Progress, consent: bool, said: list[str]
+    studio: mt.Studio, format_: Format, step: Progress, *, consent: bool, everywhere: bool, options: str = ""
 ) -> Imported:
-    """Append all parts; the same files twice are imported once."""
-    key = f"import:{name}:{consent}:{_fingerprint(path)}"
-    before = studio.registry.recall(key)
+    """Append all parts, each exactly once: the same files again are free, and a crash goes on where it stopped."""
+    said = [*format_.said, *([EVERYWHERE] if everywhere else [])]
+    if consent:
+        said.append("consent to personalization is recorded for each member: the set was released for research")
+    digest = _fingerprint(format_.files, f"{format_.name}:{consent}:{options}")
+    before = studio.registry.recall(f"import:{digest}")
     if before is not None:
-        return Imported(name, before["appended"], before["quarantined"], tuple(said), again=True)
-    appended: dict[str, int] = {}
-    quarantined: dict[str, int] = {}
+        return Imported(format_.name, before["appended"], before["quarantined"], tuple(said), again=True)
+    writer = _Writer(studio, format_.name, f"import.{digest}", step)
     members: set[int] = set()
     titles: set[int] = set()
+    for fact, frame in format_.parts():
+        writer.put(fact, frame)
+        if fact in (Played, Rated):
+            members |= _numbers(frame, "member")
+        elif fact is Title:
+            titles |= _numbers(frame, "title")
+    for fact, frame in _said_for(members, titles, consent=consent, everywhere=everywhere, own=set(writer.appended)):
+        writer.put(fact, frame)
+    if writer.resumed:
+        said.append("an interrupted import was finished: the rows counted are those of this run")
+    studio.registry.remember(
+        f"import:{digest}", "import", {"appended": writer.appended, "quarantined": writer.quarantined}
+    )
+    return Imported(format_.name, writer.appended, writer.quarantined, tuple(said))
 
-    def put(fact: type[mt.Fact], frame: pl.DataFrame, part: str) -> None:
+
+class _Writer:
+    """Appends parts; the number of the last one is a mark in the same commit, so that none is appended twice."""
+
+    def __init__(self, studio: mt.Studio, name: str, mark: str, step: Progress) -> None:
+        self.studio, self.name, self.mark, self.step = studio, name, mark, step
+        self.appended: dict[str, int] = {}
+        self.quarantined: dict[str, int] = {}
+        self.resumed = False
+        self._done: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+
+    def put(self, fact: type[mt.Fact], frame: pl.DataFrame) -> None:
+        """Append one part, unless the table says that it has it."""
         table = fact.schema.name
-        result = studio.facts.append(fact, frame, source=f"{name} {part}")
-        appended[table] = appended.get(table, 0) + result.appended
-        if result.quarantined:
-            quarantined[table] = quarantined.get(table, 0) + result.quarantined
-        step(len(frame), f"importing {table}")
+        if table not in self._done:
+            self.studio.facts.fact(fact)
+            self._done[table] = int(self.studio.tables.properties(table).get(self.mark, "0"))
+            self.resumed |= self._done[table] > 0
+            self.appended[table] = 0
+        number = self._seen[table] = self._seen.get(table, 0) + 1
+        if number > self._done[table]:
+            found = self.studio.facts.append(fact, frame, source=f"{self.name} {number}", mark={self.mark: str(number)})
+            self.appended[table] += found.appended
+            if found.quarantined:
+                self.quarantined[table] = self.quarantined.get(table, 0) + found.quarantined
+        self.step(len(frame), f"importing {table}")
 
+
+def _said_for(members: set[int], titles: set[int], *, consent: bool, everywhere: bool, own: set[str]) -> Parts:
+    """Members, licences and consents that the files do not name."""
     import polars as pl
 
-    for i, (fact, frame) in enumerate(parts()):
-        put(fact, frame, str(i))
-        if fact in (Played, Rated):
-            members |= set(frame["member"].cast(pl.Int64, strict=False).drop_nulls().unique().to_list())
-        if fact is Title:
-            titles |= set(frame["title"].cast(pl.Int64, strict=False).drop_nulls().unique().to_list())
-    if members and Member.schema.name not in appended:
-        put(Member, _stamped(pl.DataFrame({"member": sorted(members)}), BEGINNING), "members")
-    if titles:
+    if members and Member.schema.name not in own:
+        yield Member, stamped(pl.DataFrame({"member": sorted(members)}), BEGINNING)
+    if titles and everywhere:
         window = pl.DataFrame({"title": sorted(titles)}).with_columns(
             territory=pl.lit("*"), starts=pl.lit(BEGINNING, dtype=pl.Datetime("us", "UTC"))
         )
-        put(Licence, _stamped(window, BEGINNING), "licences")
+        yield Licence, stamped(window, BEGINNING)
     if members and consent:
         granted = pl.DataFrame({"person": [str(m) for m in sorted(members)]}).with_columns(
             purpose=pl.lit("personalization"), granted=pl.lit(value=True)
         )
-        put(mt.Consent, _stamped(granted, BEGINNING), "consents")
-    studio.registry.remember(key, "import", {"appended": appended, "quarantined": quarantined})
-    return Imported(name, appended, quarantined, tuple(said))
+        yield mt.Consent, stamped(granted, BEGINNING)
 
 
-def _stamped(frame: pl.DataFrame, at: datetime) -> pl.DataFrame:
+def _numbers(frame: pl.DataFrame, column: str) -> set[int]:
     import polars as pl
 
-    when = pl.lit(at, dtype=pl.Datetime("us", "UTC"))
-    return frame.with_columns(at=when, known=when)
+    return set(frame[column].cast(pl.Int64, strict=False).drop_nulls().unique().to_list())
 
 
-def _fingerprint(path: Path) -> str:
+def _fingerprint(files: Sequence[Path], about: str) -> str:
     from matinee.store import file_digest
 
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    return "-".join(file_digest(f)[:8] for f in files)
+    text = ":".join([about, *(file_digest(f) for f in files)])
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _listing(path: Path) -> str:
-    names = sorted(p.name for p in path.iterdir()) if path.is_dir() else [path.name]
-    return ", ".join(names[:8]) or "nothing"
-
-
-# -- MovieLens
-
-
-def _movielens(path: Path) -> tuple[str, Parts]:
-    """Which of the formats the folder holds, and its parts."""
-    if (path / "u.data").is_file():
-        return "ml-100k", _ml_100k(path)
-    if (path / "ratings.parquet").is_file() and (path / "movies.dat").is_file():
-        return "ml-1m without times", _ml_1m_parquet(path)
-    if (path / "ratings.dat").is_file():
-        return "ml-1m or ml-10m", _ml_dat(path)
-    if (path / "ratings.csv").is_file():
-        return "ml-latest, 20m, 25m or 32m", _ml_csv(path)
-    raise mt.MatineeError(
-        f"path == {path.name!r}, must be a MovieLens folder with u.data (100K), ratings.dat (1M, 10M), ratings.csv "
-        f"(latest, 20M, 25M, 32M) or ratings.parquet and movies.dat; it holds {_listing(path)}"
-    )
-
-
-def _seconds(column: str) -> pl.Expr:
-    """Seconds since 1970, as number or text, as a UTC time; what is no number is null, and ends in quarantine."""
-    import polars as pl
-
-    return (pl.col(column).cast(pl.Int64, strict=False) * 1_000_000).cast(pl.Datetime("us", "UTC"))
-
-
-def _rated(frame: pl.DataFrame, at: pl.Expr) -> tuple[type[mt.Fact], pl.DataFrame]:
-    import polars as pl
-
-    # A history is imported as it was lived: each rating was known when it was given.
-    return Rated, frame.select("member", "title", "stars", at.alias("at")).with_columns(known=pl.col("at"))
-
-
-def _title_year(name: str = "name") -> pl.Expr:
-    import polars as pl
-
-    return pl.col(name).str.extract(r"\((\d{4})\)\s*$").cast(pl.Int64, strict=False).alias("year")
-
-
-def _titles(frame: pl.DataFrame) -> tuple[type[mt.Fact], pl.DataFrame]:
-    import polars as pl
-
-    parts = pl.col("genres").str.split("|").list.eval(pl.element().filter(~pl.element().is_in(["(no genres listed)", ""])))
-    typed = frame.with_columns(_title_year(), genres=parts).select("title", "name", "genres", "year")
-    return Title, _stamped(typed.with_columns(kind=pl.lit("film")), BEGINNING)
-
-
-def _ml_100k(path: Path) -> Parts:
-    import polars as pl
-
-    piped = (path / "u.data").read_text(encoding="latin-1")[:200].partition("\n")[0].count("|") == 3
-    raw = (path / "u.data").read_text(encoding="latin-1").splitlines()
-    rows = [line for line in raw[1 if piped else 0 :] if line.strip()]
-    split = pl.DataFrame({"line": rows}).select(pl.col("line").str.split("|" if piped else "\t").alias("p"))
-    ratings = split.select(
-        *(pl.col("p").list.get(i, null_on_oob=True).alias(n) for i, n in enumerate(("member", "title", "stars", "time")))
-    )
-    yield _items_100k(path / "u.item")
-    yield _rated(ratings, _seconds("time"))
-
-
-_GENRES_100K = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
-)  # fmt: skip
-
-
-def _items_100k(path: Path) -> tuple[type[mt.Fact], pl.DataFrame]:
-    import polars as pl
-
-    lines = [x.split("|") for x in path.read_text(encoding="latin-1").splitlines() if x.strip()]
-    rows = [x for x in lines if len(x) == 24 and x[0].isdigit()]
-    genres = ["|".join(g for g, flag in zip(_GENRES_100K[1:], r[6:], strict=True) if flag == "1") for r in rows]
-    return _titles(pl.DataFrame({"title": [int(r[0]) for r in rows], "name": [r[1] for r in rows], "genres": genres}))
-
-
-def _lines(path: Path, names: tuple[str, ...]) -> Iterator[pl.DataFrame]:
-    """`a::b::c` lines as text columns, in batches."""
-    import polars as pl
-
-    batch: list[str] = []
-    with path.open(encoding="latin-1") as lines:
-        for line in lines:
-            if line.strip():
-                batch.append(line.rstrip("\r\n"))
-            if len(batch) >= BATCH:
-                yield _split(pl.Series(batch), names)
-                batch = []
-    if batch:
-        yield _split(pl.Series(batch), names)
-
-
-def _split(lines: pl.Series, names: tuple[str, ...]) -> pl.DataFrame:
-    import polars as pl
-
-    parts = pl.DataFrame({"line": lines}).select(pl.col("line").str.split("::").alias("p"))
-    return parts.select(pl.col("p").list.get(i, null_on_oob=True).alias(n) for i, n in enumerate(names))
-
-
-def _movies_dat(path: Path) -> Parts:
-    import polars as pl
-
-    for frame in _lines(path, ("title", "name", "genres")):
-        yield _titles(frame.with_columns(pl.col("title").cast(pl.Int64, strict=False)))
-
-
-def _ml_dat(path: Path) -> Parts:
-    yield from _movies_dat(path / "movies.dat")
-    for frame in _lines(path / "ratings.dat", ("member", "title", "stars", "time")):
-        yield _rated(frame, _seconds("time"))
-
-
-def _ml_1m_parquet(path: Path) -> Parts:
-    import polars as pl
-
-    yield from _movies_dat(path / "movies.dat")
-    frame = pl.read_parquet(path / "ratings.parquet").rename({"user": "member", "item": "title", "rating": "stars"})
-    # Ratings whose place is unknown (-1) come before the first of their member, all at one time.
-    at = pl.lit(ML_1M_START, dtype=pl.Datetime("us", "UTC")) + pl.duration(minutes=pl.col("pos"))
-    yield _rated(frame.with_columns(pl.col("stars").cast(pl.Float64)), at)
-
-
-def _ml_csv(path: Path) -> Parts:
+def _plays(path: Path, names: Mapping[str, str], *, zone: str, text: bool) -> Parts:
     import polars as pl
 
     from matinee import files
 
-    for frame in files.read(path / "movies.csv", columns={"movieId": "title", "title": "name"}) if (path / "movies.csv").is_file() else ():
-        yield _titles(frame)
-    head = (path / "ratings.csv").open().readline().strip().split(",")
-    names = dict(zip(head, ("member", "title", "stars", "time"), strict=False))
-    if len(head) != 4:
-        raise mt.MatineeError(f"ratings.csv has columns {', '.join(head)}, must have four: user, movie, rating, timestamp")
-    for frame in files.read(path / "ratings.csv", columns=names, batch_rows=BATCH):
-        yield _rated(frame, _seconds("time"))
-    if (path / "tags.csv").is_file():
-        for frame in files.read(path / "tags.csv", columns={"userId": "member", "movieId": "title"}):
-            tagged = frame.select("title", "member", "tag", at=_seconds("timestamp"))
-            yield Tagged, tagged.with_columns(known=pl.col("at"))
+    seen: dict[str, set[str]] = {"member": set(), "title": set()}
+    for frame in files.read(path, columns={a: b for a, b in names.items() if a != b}):
+        absent = [b for b in names.values() if b not in frame.columns]
+        if absent:
+            raise mt.MatineeError(
+                f"{path.name} has columns {', '.join(frame.columns)}, must have one for {absent[0]!r}: {absent[0]}=NAME"
+            )
+        plays = frame.select(list(names.values()))
+        if text:
+            for column, fact in (("member", Member), ("title", Title)):
+                words = [w for w in plays[column].drop_nulls().unique(maintain_order=True).to_list() if w]
+                numbers = {w: number_of(w) for w in words}
+                plays = plays.with_columns(pl.col(column).replace_strict(numbers, default=None, return_dtype=pl.Int64))
+                fresh = [w for w in words if w not in seen[column]]
+                seen[column] |= set(fresh)
+                if fresh:
+                    yield fact, _named(fact, fresh)
+        if zone and plays["at"].dtype == pl.String():
+            plays = plays.with_columns(pl.col("at").str.strip_chars() + "Z")
+        yield Played, plays.with_columns(known=pl.col("at"))
 
 
-# -- KION
+def _named(fact: type[mt.Fact], words: list[str]) -> pl.DataFrame:
+    """Members or titles of ids that are text."""
+    import polars as pl
+
+    frame = pl.DataFrame({fact.schema.key: [number_of(w) for w in words], "external": words})
+    return stamped(frame.with_columns(name=pl.col("external")) if fact is Title else frame, BEGINNING)
 
 
-def _kion(path: Path) -> Parts:
+def _kion(path: Path, items: Path) -> Parts:
     import polars as pl
 
     from matinee import files
 
-    for frame in files.read(path / "items.csv"):
+    def whole(column: str) -> pl.Expr:
+        return pl.col(column).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+
+    for frame in files.read(items):
         kind = pl.when(pl.col("content_type") == "series").then(pl.lit("series")).otherwise(pl.lit("film"))
-        genres = pl.col("genres").str.split(", ")
-        maturity = pl.col("age_rating").cast(pl.Float64, strict=False).cast(pl.Int64) if "age_rating" in frame.columns else None
-        yield Title, _stamped(
-            frame.select(
-                title=pl.col("item_id"),
-                name=pl.col("title"),
-                kind=kind,
-                year=pl.col("release_year").cast(pl.Float64, strict=False).cast(pl.Int64),
-                genres=genres,
-                maturity=maturity if maturity is not None else pl.lit(None, dtype=pl.Int64),
-            ),
-            BEGINNING,
+        maturity = whole("age_rating") if "age_rating" in frame.columns else pl.lit(None, dtype=pl.Int64)
+        genres = pl.col("genres").str.split(", ").list.eval(pl.element().filter(pl.element() != ""))
+        typed = frame.select(
+            title="item_id", name="title", kind=kind, year=whole("release_year"), genres=genres, maturity=maturity
         )
+        yield Title, stamped(typed, BEGINNING)
     for frame in files.read(path / "interactions.csv", batch_rows=BATCH):
-        # Days only: a session is put at noon, so that it falls on its day in every European zone.
-        at = (pl.col("last_watch_dt") + "T12:00:00Z").alias("at")
-        percent = pl.col("watched_pct").cast(pl.Float64, strict=False) / 100
         plays = frame.select(
-            member=pl.col("user_id"),
-            title=pl.col("item_id"),
+            member="user_id",
+            title="item_id",
             seconds=pl.col("total_dur").cast(pl.Float64, strict=False),
-            share=percent.clip(0, 1),
-            at=at,
+            # Watching again adds to the percentage: more than all of it is all of it.
+            share=(pl.col("watched_pct").cast(pl.Float64, strict=False) / 100).clip(0, 1),
+            at=pl.col("last_watch_dt") + "T12:00:00Z",
         )
         yield Played, plays.with_columns(known=pl.col("at"))
 
 
-IMPORTERS = {"movielens": import_movielens, "kion": import_kion, "plays": import_plays}
+IMPORTERS: dict[str, Callable[..., Any]] = {"movielens": import_movielens, "kion": import_kion, "plays": import_plays}
