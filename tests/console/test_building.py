@@ -102,7 +102,7 @@ def test_the_front_says_how_it_is_and_what_waits(source: StudioSource) -> None:
     assert any("The log is not sealed" in t for t in titles)
     assert any("Nothing is released for `retry`" in t for t in titles)
     assert any("Release or hold **home@2**" in t for t in titles)
-    assert any("3 rows of `played` wait" in t for t in titles)
+    assert "3 rows wait in quarantine" in titles
     row = page.decisions[0]
     assert (row.name, row.live, row.share, row.choices) == ("home", "release 2", 0.5, 492)
     assert page.worth is not None and "home@2 brings" in page.worth.title
@@ -171,6 +171,10 @@ def test_lineage_says_what_breaks(source: StudioSource) -> None:
     assert states["fact://played"] == "focus" and states["decision://home"] == "downstream"
     assert {i.label: i.value for i in page.impact.facts}["Key"] == "`member`"
     assert source.lineage("").impact is None
+    # What a decision chooses among and whose windows its guards heed break it too.
+    for fact in ("title", "licence"):
+        broken = source.lineage(f"fact://{fact}").impact
+        assert broken is not None and "decision://home" in {uri for uri, _, _ in broken.breaks}
     with pytest.raises(UnknownNameError):
         source.lineage("fact://playd")
 

@@ -87,6 +87,13 @@ def test_the_histogram_counts_every_choice_once_and_says_the_least_chance() -> N
     assert chance_figure("c", [], of="x") is None
 
 
+def test_days_are_named_once_and_not_more_than_seven() -> None:
+    points = [Point(DAY + timedelta(days=i), 1.0) for i in range(28)]
+    spec = charts.value_over_time(points, title="t", subtitle="s")
+    days = layer(spec, "value")["encoding"]["x"]["axis"]["values"]
+    assert len(days) == 7 and days == sorted(set(days)) and days[-1] == 1000 * int(points[-1].at.timestamp())
+
+
 def test_the_table_beside_a_chart_has_a_row_for_each_point() -> None:
     chart = value_figure("v", POINTS, title="t", subtitle="s", unit="%", signed=True)
     assert chart.rows[0] == ("1 Nov", "0", "+1.0 %", "[+0.5, +1.5]")

@@ -113,6 +113,7 @@ def test_whiskers() -> None:
     assert whisker(Estimate(1, -0.5, 1.5), on)[0] == "open"
     assert whisker(Estimate(None), on)[0] == "none"
     assert whisker(Estimate(1, 0.5, 1.5, baseline=True), on)[0] == "base"
+    assert whisker(Estimate(1, 0.5, 1.5, reference=-9), on)[0] == "nz"  # no tick where there is nothing to stand on
 
 
 @given(st.lists(st.tuples(FINITE, FINITE, FINITE), max_size=8))
@@ -129,8 +130,9 @@ def test_a_number_written_is_that_number(value: float, places: int) -> None:
     assert float(text) == pytest.approx(value, abs=0.51 * 10**-places)
 
 
-def test_a_spark_needs_two_points_and_stays_in_its_box() -> None:
+def test_a_spark_needs_three_points_and_stays_in_its_box() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    assert spark([Point(at, 1.0)]) is None
-    drawn = spark([Point(at, 1.0, 0.5, 1.5), Point(at, None), Point(at, 2.0, 1.0, 3.0)])
-    assert drawn is not None and drawn.line == "M0.0 16.0L100.0 8.0" and drawn.zero == 24.0
+    one, two, three = Point(at, 1.0, 0.5, 1.5), Point(at, 2.0, 1.0, 3.0), Point(at, 1.5, 1.0, 2.0)
+    assert spark([one, Point(at, None), two]) is None
+    drawn = spark([one, Point(at, None), two, three])
+    assert drawn is not None and drawn.line == "M0.0 16.0L50.0 8.0L100.0 12.0" and drawn.zero == 24.0

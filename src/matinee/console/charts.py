@@ -7,6 +7,7 @@ A specification names its colours by the styles `ours`, `base`, `band`, ... and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -133,7 +134,7 @@ def value_over_time(
         "scale": {"type": "utc", "range": [0, {"expr": _END}]},
         "axis": {
             "format": "%-d %b",
-            "tickCount": {"expr": "width > 700 ? 6 : width > 420 ? 4 : 3"},
+            "values": _days([p.at for p in points]),
             "labelFlush": 24,
             "labelOverlap": True,
             "labelSeparation": 10,
@@ -167,6 +168,13 @@ def value_over_time(
     if known:
         layers += _last(known[-1], unit, signed, x, y)
     return _base(title, subtitle, height, layers)
+
+
+def _days(at: Sequence[datetime], most: int = 7) -> list[int]:
+    """Milliseconds of at most so many of the days, evenly apart, the last one among them."""
+    days = sorted({int(one.timestamp()) for one in at})
+    every = max(1, math.ceil(len(days) / most))
+    return [1000 * day for day in reversed(days[::-1][::every])]
 
 
 def _row(point: Point) -> Spec:

@@ -131,6 +131,11 @@ def verb(n: int, one: str = "is", many: str = "are") -> str:
     return one if n == 1 else many
 
 
+def article(word: str) -> str:
+    """`a member`, `an invoice`."""
+    return "an" if word[:1].lower() in "aeiou" else "a"
+
+
 def moment(at: datetime | None, now: datetime | None = None) -> str:
     """`22 Nov 14:10`; the year is added when it is not the present one."""
     if at is None:
@@ -254,13 +259,16 @@ def scale(estimates: Iterable[Estimate], *, include: float | None = 0.0) -> Scal
 
 def whisker(estimate: Estimate, on: Scale) -> tuple[str, str]:
     """Class and style of a whisker: `open` when the interval holds the reference, `none` when there is no answer."""
+    inside = on.low <= estimate.reference <= on.high
     zero = f"--z:{on.at(estimate.reference)}%"
     if estimate.value is None:
-        return "none", f"{zero};--lo:0%;--hi:100%"
+        return "none" if inside else "none nz", f"{zero};--lo:0%;--hi:100%"
     low = estimate.value if estimate.low is None else estimate.low
     high = estimate.value if estimate.high is None else estimate.high
     kind = "base" if estimate.baseline else "" if estimate.told_apart else "open"
-    return kind, f"{zero};--lo:{on.at(low)}%;--hi:{on.at(high)}%;--v:{on.at(estimate.value)}%"
+    return (
+        kind if inside else f"{kind} nz".strip()
+    ), f"{zero};--lo:{on.at(low)}%;--hi:{on.at(high)}%;--v:{on.at(estimate.value)}%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +281,9 @@ class Spark:
 
 
 def spark(points: Sequence[Point]) -> Spark | None:
-    """The last weeks as a small line with its interval; None when there are fewer than two points."""
+    """The last weeks as a small line with its interval; None when there are fewer than three points."""
     known = [p for p in points if p.value is not None]
-    if len(known) < 2:
+    if len(known) < 3:
         return None
     lows = [p.low if p.low is not None else p.value for p in known]
     highs = [p.high if p.high is not None else p.value for p in known]

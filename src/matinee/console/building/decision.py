@@ -9,6 +9,7 @@ from matinee.console.building.desk import Desk
 from matinee.console.building.log_figures import LogFigures, first_chances, guard_rows, log_figures
 from matinee.console.figures import chance_figure, value_figure
 from matinee.console.formats import (
+    article,
     capitalize_first,
     count,
     day,
@@ -83,7 +84,8 @@ def worth(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
         units = sum(a.units for a in figures.arms if a.policy in figures.compared)
         return figures.worth, f"Experiment, {plural(units, decision.unit)}"
     if live is not None:
-        found = desk.studio.evidence(decision.name, live.live.policy)
+        # Judged on its own choices, a policy is compared with itself: that says nothing about its worth.
+        found = [e for e in desk.studio.evidence(decision.name, live.live.policy) if not evidence.of_itself(e)]
         if found:
             return evidence.relative(found[0]), evidence.method(found[0])
         if len(live.arms) > 1 and live.baseline.policy == live.live.policy:
@@ -127,7 +129,9 @@ def _sheet(desk: Desk, decision: Decision, live: Release | None, candidates: int
         among = f"every {thing}, {count(candidates)} after the guards"
     guards = len(decision.guards)
     items = [
-        SheetItem("Chooses, for each", f"{plural(decision.slots, thing)}, for a {decision.unit}"),
+        SheetItem(
+            "Chooses, for each", f"{plural(decision.slots, thing)}, for {article(decision.unit)} {decision.unit}"
+        ),
         SheetItem("Among", among),
         SheetItem("Reward", repr(decision.reward) if decision.reward is not None else "none declared"),
         SheetItem("Guards", f"{guards}, before the draw and between slots" if guards else "none"),

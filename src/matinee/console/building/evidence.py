@@ -57,6 +57,11 @@ def difference(e: Mapping[str, Any]) -> Estimate:
     return Estimate(e["difference"], low, high, signed=True)
 
 
+def of_itself(e: Mapping[str, Any]) -> bool:
+    """True when the choices were the policy's own: every weight is one, and the difference is zero but for noise."""
+    return e["against"] == "logged" and bool(e.get("choices")) and float(e["effective_n"]) > 0.99 * float(e["choices"])
+
+
 def says(e: Mapping[str, Any], estimate: Estimate) -> str:
     """What it says, in a few words; for a refusal also what is missing."""
     if estimate.value is None:

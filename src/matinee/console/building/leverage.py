@@ -35,7 +35,7 @@ def leverage(desk: Desk) -> Leverage:
         columns = sum(len(f.names) for f in studio.features.values())
         made = f"{plural(facts, 'fact')} and {plural(columns, 'feature')} in {plural(sets, 'set')}, shared"
         note = f"{made}; {plural(report.decisions_live, 'decision')} live"
-        lines = [(d, round(n)) for d, n in report.lines_a_decision.items()]
+        lines = [(d, round(n)) for d, n in report.lines_a_decision.items() if round(n)]
         items = tuple(SheetItem(capitalize_first(str(r["measure"])), str(r["value"])) for r in report.rows())
         return Leverage(note, THINGS, rows, _lines_chart(lines), items)
 

@@ -10,8 +10,10 @@ from matinee.console.building.desk import Desk
 from matinee.console.formats import capitalize_first, count, in_words, moment, plural, verb
 from matinee.console.graph_layout import draw
 from matinee.console.pages import Drawing, Empty, Impact, LineagePage, SheetItem, Step
+from matinee.decisions import Decision
 from matinee.graph import Node
 
+Edge = tuple[str, str, str]  # what is used, what uses it, how
 DRAWN = ("fact", "features", "model", "policy", "decision", "experiment")  # pins and evidence hang on these
 MANY = 120  # drawn nodes; beyond, only what is connected to a decision in use
 
@@ -24,7 +26,7 @@ def lineage_page(desk: Desk, focus: str) -> LineagePage:
         chosen = graph.get(focus)
         if chosen.kind not in DRAWN:
             nodes.append(chosen)
-    edges = [(e.source, e.target, e.kind) for e in graph.edges()]
+    edges = all_edges(desk)
     shown = _narrowed(nodes, edges, focus)
     drawing = draw(
         [(n.uri, n.kind, n.name) for n in shown],
@@ -56,10 +58,10 @@ def lineage_page(desk: Desk, focus: str) -> LineagePage:
             None,
             Empty("No lineage yet", "Edges are a by-product of the calls: nobody has to draw them.", steps),
         )
-    return LineagePage(headline, lead, drawing, _impact(desk, focus) if focus else None)
+    return LineagePage(headline, lead, drawing, _impact(desk, focus, edges) if focus else None)
 
 
-def _narrowed(nodes: list[Node], edges: list[tuple[str, str, str]], focus: str) -> list[Node]:
+def _narrowed(nodes: list[Node], edges: list[Edge], focus: str) -> list[Node]:
     """Everything, or in a large studio what a decision stands on, and what is around the node in focus."""
     if len(nodes) <= MANY:
         return nodes
@@ -91,29 +93,65 @@ def _note(desk: Desk, node: Node) -> str:
     return node.kind
 
 
-def _impact(desk: Desk, uri: str) -> Impact:
-    graph = desk.studio.graph
-    node = graph.get(uri)
-    down, up = graph.impact(uri).dependents, graph.origin(uri).dependents
-    live = [
-        n.name
-        for _, n, _ in down
-        if n.kind == "decision" and n.name in desk.studio.decisions and desk.studio.releases.live(n.name)
-    ]
+def all_edges(desk: Desk) -> list[Edge]:
+    """The recorded edges, and those a decision's declaration says: what it chooses among, whose windows it heeds."""
+    edges = [(e.source, e.target, e.kind) for e in desk.studio.graph.edges()]
+    known = {(source, target) for source, target, _ in edges}
+    there = {n.uri for n in desk.studio.graph.nodes("fact")}
+    for name, decision in desk.studio.decisions.items():
+        declared = {f"fact://{f}": "chosen among by" for f in _entities(desk, decision)}
+        windows = [w for g in decision.guards if (w := getattr(g, "windows", None)) is not None]
+        declared |= {f"fact://{w.schema.name}": "heeded by the guards of" for w in windows}
+        for source, why in declared.items():
+            target = f"decision://{name}"
+            if source in there and (source, target) not in known:
+                edges.append((source, target, why))
+    return edges
+
+
+def _entities(desk: Desk, decision: Decision) -> list[str]:
+    facts = (desk.studio.facts.fact(name).schema for name in desk.studio.facts.names())
+    return [f.name for f in facts if f.entity and f.key == decision.entity]
+
+
+def _walk(start: str, edges: list[Edge], *, forth: bool) -> list[tuple[str, str]]:
+    """What is reached along the edges, nearest first, each with the edge that led to it."""
+    near: dict[str, list[tuple[str, str]]] = {}
+    for source, target, kind in edges:
+        here, there = (source, target) if forth else (target, source)
+        near.setdefault(here, []).append((there, kind))
+    found: dict[str, str] = {}
+    wave = [start]
+    while wave:
+        reached = []
+        for one in wave:
+            for other, kind in near.get(one, ()):
+                if other != start and other not in found:
+                    found[other] = f"{kind} {one}"
+                    reached.append(other)
+        wave = reached
+    return list(found.items())
+
+
+def _impact(desk: Desk, uri: str, edges: list[Edge]) -> Impact:
+    node = desk.studio.graph.get(uri)
+    down, up = _walk(uri, edges, forth=True), _walk(uri, edges, forth=False)
+    names = [u.removeprefix("decision://") for u, _ in down if u.startswith("decision://")]
+    live = [n for n in names if n in desk.studio.decisions and desk.studio.releases.live(n)]
     if not down:
         sentence = f"Nothing depends on `{uri}`: it can change or go, and nothing notices."
     else:
         sentence = f"If `{uri}` changes, **{plural(len(down), 'thing')}** must be made again or looked at."
         if live:
-            names = ", ".join(f"`{n}`" for n in live)
-            sentence += f" {names} {'is' if len(live) == 1 else 'are'} live and would be affected."
+            listed = ", ".join(f"`{n}`" for n in live)
+            sentence += f" {listed} {verb(len(live))} live and would be affected."
     return Impact(
         uri,
         node.kind,
         node.name,
         sentence,
-        tuple((n.uri, n.kind, why) for _, n, why in down),
-        tuple((n.uri, n.kind, why) for _, n, why in up),
+        tuple((u, u.partition("://")[0], why) for u, why in down),
+        tuple((u, u.partition("://")[0], why) for u, why in up),
         _facts(desk, node),
     )
 

@@ -189,7 +189,9 @@ def _arms(
         value = (
             Estimate(None, refused="no complete reward yet")
             if mean is None
-            else mean_estimate(mean, done.unit, reference=of_base.value if of_base else 0.0, baseline=is_base)
+            else mean_estimate(
+                mean, done.unit, reference=of_base.value if of_base and len(deciding) > 1 else 0.0, baseline=is_base
+            )
         )
         against = (
             lift_estimate(means[code[policy]], of_base, done.unit)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matinee.choices import Choice, Id, Outcome
 from matinee.console.building.desk import Desk, as_value, safe_name
-from matinee.console.formats import capitalize_first, count, moment, plural, verb
+from matinee.console.formats import article, capitalize_first, count, moment, plural, verb
 from matinee.console.pages import (
     Card,
     ChoiceRow,
@@ -43,17 +43,13 @@ def members_page(desk: Desk, name: str, missing: str | None) -> MembersPage:
     units = tuple((u, d, n, last) for (u, d), (n, last) in list(seen.items())[:20])
     return MembersPage(
         headline="Whom was it decided for?",
-        lead=f"Look up {_article(unit)} {unit} by id: what would be decided now and why, and what happened.",
+        lead=f"Look up {article(unit)} {unit} by id: what would be decided now and why, and what happened.",
         units=units,
         unit_name=unit,
         decisions=tuple(desk.studio.decisions),
         decision=decision.name if decision else "",
         missing=missing,
     )
-
-
-def _article(word: str) -> str:
-    return "an" if word[:1].lower() in "aeiou" else "a"
 
 
 def member_page(desk: Desk, query: MemberQuery) -> MemberPage:

@@ -8,7 +8,7 @@ from matinee.console.building import evidence
 from matinee.console.building.desk import Desk
 from matinee.console.building.health import WEAK, hours_of
 from matinee.console.building.log_figures import log_figures
-from matinee.console.formats import capitalize_first, count, length, moment, percent, plural
+from matinee.console.formats import capitalize_first, count, length, moment, percent, plural, verb
 from matinee.console.pages import Need
 
 STALE_SEAL = timedelta(hours=1)
@@ -132,22 +132,18 @@ def _challengers(desk: Desk) -> list[Need]:
 
 def _quarantined(desk: Desk) -> list[Need]:
     groups = desk.studio.quarantine.list().groups
-    by_fact: dict[str, list[tuple[str, int]]] = {}
-    for fact, _batch, _source, reason, n in groups:
-        by_fact.setdefault(fact, []).append((reason, n))
-    out = []
-    for fact, reasons in by_fact.items():
-        total = sum(n for _, n in reasons)
-        most = max(reasons, key=lambda r: r[1])
-        where = "lines of the log" if fact == "log" else f"rows of `{fact}`"
-        wait = "waits" if total == 1 else "wait"
-        text = f"{count(most[1])} of them: {most[0]}. Nothing reads them until somebody decides."
-        out.append(
-            Need(
-                "held", f"{count(total)} {where} {wait} in quarantine", text, "facts", "/quarantine", "Look at the rows"
-            )
-        )
-    return out
+    if not groups:
+        return []
+    by_fact: dict[str, int] = {}
+    for fact, _batch, _source, _reason, n in groups:
+        by_fact[fact] = by_fact.get(fact, 0) + n
+    total = sum(by_fact.values())
+    facts = sorted(by_fact, key=lambda f: -by_fact[f])
+    listed = ", ".join(f"{count(by_fact[f])} of `{f}`" for f in facts[:3])
+    more = f" and {count(sum(by_fact[f] for f in facts[3:]))} more" if len(facts) > 3 else ""
+    text = f"{listed}{more}. Nothing reads them until somebody decides."
+    title = f"{plural(total, 'row')} {verb(total, 'waits', 'wait')} in quarantine"
+    return [Need("held", title, text, "facts", "/quarantine", "Look at the rows")]
 
 
 def _refused(desk: Desk) -> list[Need]:
