@@ -28,9 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     at = datetime.now(UTC) - timedelta(days=1)
     films = {"film": [1, 2, 3, 4, 5, 6], "maturity": [0, 6, 12, 16, 18, 18], "at": [at] * 6}
     with mt.open(root) as studio:
-        studio.append(
-            "film", pl.DataFrame({"film": [1, 2, 3, 4, 5, 6], "maturity": [0, 6, 12, 16, 18, 18], "at": [at] * 6})
-        )
+        studio.append("film", pl.DataFrame(films))
         rows = {"viewer": [7, 7, 8], "film": [1, 2, 3], "seconds": [100.0, 2000.0, 50.0], "at": [at] * 3}
         studio.append("watched", pl.DataFrame(rows))
         studio.release("front", mt.Uniform(), 1.0, by="tests")
