@@ -143,7 +143,7 @@ def published(world: World, source: MemorySource, times: list[float], found: dic
 
 
 @seed(20260601)
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 @given(size=st.integers(0, 30), number=st.integers(0, 1 << 30), buckets=st.sampled_from([1, 3]))
 def test_batch_and_online_are_the_definition(size: int, number: int, buckets: int) -> None:
     check(size, number, buckets)
