@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from matinee.choices import Choice, Outcome
-from matinee.exceptions import TableBusyError
+from matinee.exceptions import StorageError, TableBusyError
 from matinee.ledger import Ledger, choice_from_row, recent, recover, seal, segments, streams
 from matinee.ledger.lines import Record, encode, to_line
 from matinee.locks import exclusive
@@ -212,6 +212,23 @@ def test_unique_columns_are_kept_unique_and_copies_are_no_breach(tmp_path: Path)
     assert [(h[1]["outcome"], h[2]) for h in held] == [
         (i, "duplicate key: the table already has this invoice, number, must be unique") for i in ("b", "d")
     ]
+
+
+def test_what_was_erased_between_two_tries_of_a_seal_does_not_come_back(tmp_path: Path) -> None:
+    class DiesAfterOutcomes(MemorySink):
+        def write(self, table: str, *given: Any) -> None:
+            if table == "played":
+                raise StorageError("the process ends here")
+            super().write(table, *given)
+
+    first, second = DiesAfterOutcomes(), MemorySink()
+    log(tmp_path, outcome(id="erased"), outcome(id="stays"))
+    with pytest.raises(StorageError):
+        sealed(tmp_path, first)
+    second.sealed = first.sealed
+    second.tables = {"outcomes": [r for r in first.tables["outcomes"] if r["id"] != "erased"]}
+    sealed(tmp_path, second)
+    assert second.ids("outcomes") == second.ids("played") == ["stays"]
 
 
 # Damage
