@@ -49,7 +49,7 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
         lead=_lead(desk, decision, figures, live),
         sheet=_sheet(desk, decision, live, left.candidates if left else None),
         value=_value_chart(desk, decision, figures, releases),
-        value_missing=figures.why_not,
+        value_missing=figures.why_not or _too_few(figures),
         release=release_panel(desk, decision, figures, query, allowed=allowed),
         arms=figures.arms,
         arms_note=_arms_note(decision, figures, live),
@@ -67,6 +67,14 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
         ),
         releases=tuple(_release_row(r, i == 0) for i, r in enumerate(releases)),
         code=_code(decision, releases),
+    )
+
+
+def _too_few(figures: LogFigures) -> str:
+    shown = sum(p.value is not None for p in figures.points)
+    made = "on one day" if len(figures.points) == 1 else f"on {count(len(figures.points))} days"
+    return (
+        f"Choices with their whole reward were made {made}, {count(shown)} of them with enough units: two make a line."
     )
 
 
@@ -89,7 +97,7 @@ def worth(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
         if found:
             return evidence.relative(found[0]), evidence.method(found[0])
         if len(live.arms) > 1 and live.baseline.policy == live.live.policy:
-            missing = f"{live.live.policy} is still what others are compared with"
+            missing = "it is what others are compared with"
             return Estimate(None, unit="%", signed=True, refused=missing), "A challenger is being tried against it"
     missing = "nothing is released" if live is None else "nothing is held back, and nothing was evaluated"
     return Estimate(None, unit="%", signed=True, refused=missing), "Hold back a baseline, or evaluate it off-policy"
@@ -194,9 +202,11 @@ def _arms_note(decision: Decision, figures: LogFigures, live: Release | None) ->
             f"{capitalize_first(decision.unit)}s fell into the arms {fell} (sample ratio p = {figures.srm:.2g})."
         )
     if figures.choices:
-        parts.append(
-            f"{large(figures.measured)} of {large(figures.choices)} choices have their whole reward; the rest is open."
-        )
+        whole = "have their whole reward"
+        if figures.measured == figures.choices:
+            parts.append(f"All {large(figures.choices)} choices {whole}.")
+        else:
+            parts.append(f"{large(figures.measured)} of {large(figures.choices)} choices {whole}; the rest is open.")
         parts.append(f"{count(figures.fell_back)} fell back.")
     if live is not None and len(live.arms) > 1:
         parts.append(f"Each {decision.unit} stays in one arm; days count alike in every arm.")
