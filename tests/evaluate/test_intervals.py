@@ -28,14 +28,21 @@ def test_without_skewness_it_is_the_t_interval() -> None:
     assert found.skew == pytest.approx(0.0)
 
 
-def test_the_interval_inverts_halls_transformation() -> None:
-    x = np.random.default_rng(1).exponential(size=50)
-    n, t = len(x), special.stdtrit(49, 0.975)
+@pytest.mark.parametrize(("n", "largest", "cubic"), [(200, 6.0, False), (8, 60.0, True), (25, 6.0, None)])
+def test_the_interval_inverts_the_transformations(n: int, largest: float, cubic: bool | None) -> None:
+    x = np.append(np.random.default_rng(1).exponential(size=n - 1), largest)
+    t = special.stdtrit(n - 1, 0.975)
     found = skewed_interval(float(x.mean()), centred(x), None, n)
     r = float(stats.skew(x)) / math.sqrt(n)
     for limit, quantile in ((found.low, t), (found.high, -t)):
         T = (x.mean() - limit) / found.se
-        assert T + r * T**2 / 3 + r**2 * T**3 / 27 + r / 6 == pytest.approx(quantile)
+        by_cubic = T + r * T**2 / 3 + r**2 * T**3 / 27 + r / 6
+        by_exponential = (math.exp(2 * r * T / 3) - 1) / (2 * r / 3) + r / 6
+        if cubic is None:  # between the two
+            assert 0.35 < r < 0.55 and sorted([by_cubic, quantile, by_exponential])[1] == quantile
+        else:
+            assert r > 0.55 if cubic else r < 0.35
+            assert (by_cubic if cubic else by_exponential) == pytest.approx(quantile)
 
 
 def test_clusters_by_hand() -> None:

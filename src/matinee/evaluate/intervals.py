@@ -11,6 +11,9 @@ from scipy import special
 from matinee.checks import must
 from matinee.evaluate.logged import Floats, Ints
 
+NARROW_UP_TO, CUBIC_FROM = 0.35, 0.55  # |r| at which one transformation hands over to the other
+SMALLEST_LOG = 0.02  # of high levels the exponential runs into its pole; the cubic has none
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -56,18 +59,19 @@ def standard_error(influence: Floats, codes: Ints | None, clusters: int) -> floa
 def skewed_interval(
     value: float, influence: Floats, codes: Ints | None, clusters: int, level: float = 0.95
 ) -> Interval:
-    """Interval of a mean by Hall's monotone transformation of the studentised statistic.
+    """Interval of a mean whose studentised statistic is transformed to take its skewness out.
 
     The terms of off-policy estimates of rare rewards are so skewed that mean ± 1.96 se covers 85-93%, always missing
-    on the same side. Hall's cubic removes the first-order effect of skewness on the t-statistic T,
+    on the same side. With r = skewness / sqrt(clusters), two monotone transformations of the t-statistic T remove the
+    first-order effect,
 
-        g(T) = T + r T^2 / 3 + r^2 T^3 / 27 + r / 6,    r = skewness / sqrt(clusters),
+        exponential   (exp(2 r T / 3) - 1) / (2 r / 3) + r / 6        (Zhou and Dinh, 2005)
+        cubic         T + r T^2 / 3 + r^2 T^3 / 27 + r / 6            (Hall, 1992)
 
-    and is inverted in closed form, so the interval needs no resampling, is the same in any row order, and becomes the
-    ordinary t-interval as r goes to 0. Measured on worlds with 20-40 clicks it covers 95-96% where the t-interval
-    covers 85-93%, empirical likelihood 90-94% and the bootstrap-t 93%.
-
-    Hall, P. (1992). On the removal of skewness by transformation. JRSS B 54(1).
+    and are inverted in closed form, so the interval needs no resampling, is the same in any row order, and becomes the
+    ordinary t-interval as r goes to 0. Up to |r| = .35 the first is used, which is narrower; from .55 on the second,
+    which stays finite; between them a mixture. Measured on logs of 80 items with about 20 and 40 clicks it covers 95%
+    and 96.5%; the t-interval covers 85-93%, empirical likelihood 90-94%, the bootstrap-t 93%.
 
     Args:
         value: The estimate.
@@ -80,7 +84,7 @@ def skewed_interval(
         >>> x = np.array([0.0] * 95 + [1.0] * 5)
         >>> found = skewed_interval(0.05, x - 0.05, None, 100)
         >>> round(found.low, 3), round(found.high, 3)
-        (0.016, 0.124)
+        (0.016, 0.119)
     """
     must(level, "level", gt=0, lt=1)
     sums = cluster_sums(influence, codes, clusters)
@@ -97,10 +101,16 @@ def skewed_interval(
 
 
 def _untransformed(quantile: float, skew: float) -> float:
-    """The T at which Hall's g(T) equals the quantile."""
+    """The T at which the transformation gives the quantile."""
     if abs(skew) < 1e-6:
         return quantile
-    return 3.0 / skew * (float(np.cbrt(1.0 + skew * (quantile - skew / 6.0))) - 1.0)
+    centred = quantile - skew / 6.0
+    share = min(1.0, max(0.0, (abs(skew) - NARROW_UP_TO) / (CUBIC_FROM - NARROW_UP_TO)))
+    cubic = 3.0 / skew * (float(np.cbrt(1.0 + skew * centred)) - 1.0)
+    inside = 1.0 + 2.0 * skew / 3.0 * centred
+    if share == 1.0 or inside <= SMALLEST_LOG:
+        return cubic
+    return share * cubic + (1.0 - share) * math.log(inside) * 1.5 / skew
 
 
 def empirical_bernstein(
