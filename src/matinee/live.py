@@ -76,6 +76,7 @@ class UnitFeatures:
     loaded: dict[str, set[Id]] = field(default_factory=dict)
     events: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)
     appended: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)  # with the time of appending
+    by_key: dict[str, dict[Any, list[tuple[type[Fact], dict[str, Any]]]]] = field(default_factory=dict)
 
     def read(self, features: Features, key: Id, at: datetime) -> dict[str, Any]:
         """The features of a key as of a time."""
@@ -96,17 +97,20 @@ class UnitFeatures:
     def feed(self, fact: type[Fact], row: dict[str, Any], segment: int) -> None:
         """Take in one event: `row` has the fact's columns, `at`, `known` and `seq`."""
         self.events.append((fact, row, segment))
-        for name, online in self.online.items():
-            self._update(self.studio.features[name], online, fact, row)
+        self._take(fact, row)
 
     def feed_appended(self, fact: type[Fact], rows: Iterable[dict[str, Any]], now_us: int) -> None:
         """Take in rows that were appended to a fact's table at a time."""
         for row in rows:
             self.appended.append((fact, row, now_us))
-            for name, online in self.online.items():
-                self._update(self.studio.features[name], online, fact, row)
+            self._take(fact, row)
         while len(self.appended) > MANY_EVENTS:
             self.appended.popleft()
+
+    def _take(self, fact: type[Fact], row: dict[str, Any]) -> None:
+        for name, online in self.online.items():
+            self._index(self.studio.features[name], self._since(self.studio.features[name]), fact, row)
+            self._update(self.studio.features[name], online, fact, row)
 
     def restart(self, sealed: int, as_of: int = 0, pinned: int = 0) -> None:
         """Begin anew on a newer generation: events of segments up to `sealed` are in it, and appended rows that were
@@ -118,6 +122,7 @@ class UnitFeatures:
         )
         self.online.clear()
         self.loaded.clear()
+        self.by_key.clear()
 
     def _begin(self, features: Features) -> Online:
         online = features.online()
@@ -130,9 +135,22 @@ class UnitFeatures:
         if state is not None:
             online.load(key, state)
         self.loaded[features.name].add(key)
-        for fact, row, _when in sorted((*self.appended, *self.events), key=_visible_from):
-            if fact in features.facts and row.get(features.key) == key:
-                online.update(fact, row)
+        for fact, row in sorted(self._since(features).get(key, ()), key=_visible_from):
+            online.update(fact, row)
+
+    def _since(self, features: Features) -> dict[Any, list[tuple[type[Fact], dict[str, Any]]]]:
+        """Everything that came since the generation, by the key of these features."""
+        found = self.by_key.get(features.name)
+        if found is None:
+            found = self.by_key[features.name] = {}
+            for fact, row, _when in (*self.appended, *self.events):
+                self._index(features, found, fact, row)
+        return found
+
+    @staticmethod
+    def _index(features: Features, found: dict[Any, Any], fact: type[Fact], row: dict[str, Any]) -> None:
+        if fact in features.facts and row.get(features.key) is not None:
+            found.setdefault(row[features.key], []).append((fact, row))
 
     def _update(self, features: Features, online: Online, fact: type[Fact], row: dict[str, Any]) -> None:
         if fact not in features.facts:
@@ -153,7 +171,7 @@ class UnitFeatures:
         return {n: _online_value(row[n]) for n in features.names}
 
 
-def _visible_from(event: tuple[type[Fact], dict[str, Any], int]) -> int:
+def _visible_from(event: tuple[type[Fact], dict[str, Any]]) -> int:
     return max(int(event[1]["at"]), int(event[1]["known"]))
 
 
