@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,12 @@ def test_keys_that_look_alike_are_different(tmp_path: Path) -> None:
     assert [store.get("f", key) for key, _ in rows] == [value for _, value in rows]
     assert store.get("f", np.int64(7)) == b"int"  # type: ignore[arg-type]  # NumPy integers pass
     assert store.get("f", long + "?") is None
+
+
+def test_integers_are_kept_in_order_of_size() -> None:
+    numbers = [-(2**63), -256, -1, 0, 1, 255, 256, 2**40, 2**63 - 1]
+    keys = [online._key(n) for n in numbers]
+    assert keys == sorted(keys)  # what is published in order is appended, several times as fast
 
 
 @pytest.mark.parametrize(
@@ -390,6 +397,25 @@ def dying(work: Callable[[], object], at: int) -> None:
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Syncs matter when the machine dies; here processes do, often, and should not take long over it."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+def test_what_a_killed_publisher_leaves_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    def rows() -> Iterator[tuple[int, bytes]]:
+        yield 1, SECRET
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            publish(tmp_path, {"done": [(1, SECRET)], "f": rows()})
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert bytes_on_disk(tmp_path, SECRET)
+    assert OnlineStore(tmp_path).generation == 0
+    erase(tmp_path, {"done": [1]})
+    assert bytes_on_disk(tmp_path, SECRET) == []
+    assert publish(tmp_path, {"f": [(1, b"x")]}) == 1
 
 
 @pytest.mark.usefixtures("unsynced")

@@ -75,6 +75,7 @@ def test_an_id_with_the_same_hash_is_another_outcome(tables: Tables, monkeypatch
     into = TableSink(tables, fact)
     into.write("outcomes", columns.outcomes_table([outcome(id="a")], [42], ["web-0/000001:0"]), {"web-0": 1})
     assert into.counted(["a", "b"]) == {"a": "web-0/000001:0"}
+    assert into.counted(["b"]) == {}
     assert into.counted([]) == {}
 
 
