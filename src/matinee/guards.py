@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from matinee.checks import must
 from matinee.draw import Limit
 from matinee.exceptions import DeclarationError, GuardError, MatineeError
-from matinee.expressions import Column
+from matinee.expressions import ColumnLike
 from matinee.facts import Fact
 from matinee.policies import Candidates, Request
 from matinee.rights import Consent, in_force
@@ -170,7 +170,7 @@ class cap(BaseGuard):  # noqa: N801
         within: Length of the window: "7d".
     """
 
-    def __init__(self, n: int, of: Column, within: str | timedelta) -> None:
+    def __init__(self, n: int, of: ColumnLike, within: str | timedelta) -> None:
         self.n, self.of = must(n, "n", typ=int, ge=1), of
         self.within = duration(within)
         fact = of.fact.schema.name

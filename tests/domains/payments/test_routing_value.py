@@ -130,5 +130,9 @@ def test_the_budget_of_a_day_is_set_by_the_days_before_it(trial: Trial) -> None:
     changed = np.where(last[:, None], 0.99, trial.live)
     second = trial.within_budget(changed, trial.fitted.crossfitted)
     assert np.array_equal(first[~last], second[~last])
+    half = last & (np.arange(len(day)) < np.flatnonzero(last).mean())
+    later = np.where((last & ~half)[:, None], 0.99, trial.live)
+    third = trial.within_budget(later, trial.fitted.crossfitted)
+    assert np.array_equal(first[half], third[half])  # nor by the rest of the day itself
     spent = trial.sheet.expected_fee(trial.live)[np.arange(len(first)), first].mean()
     assert spent == pytest.approx(trial.train_sheet.fee.mean(), rel=0.2)

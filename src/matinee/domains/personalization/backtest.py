@@ -72,7 +72,7 @@ def backtest(studio: mt.Studio, step: Callable[..., None] = lambda *_a: None) ->
     """
     from matinee.training import Pinned
 
-    return split(events(Pinned(studio.facts)), recommenders(), step=step)
+    return split(events(Pinned(studio.facts), studio.clock()), recommenders(), step=step)
 
 
 def split(

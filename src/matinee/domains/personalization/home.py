@@ -52,26 +52,24 @@ home = mt.Decision(
 )
 
 
-def events(source: Any, until: datetime | None = None) -> pl.DataFrame:
-    """Plays and ratings as `member`, `title`, `at`, of members who allow it, in order of appending."""
+def events(source: Any, now: datetime) -> pl.DataFrame:
+    """Plays and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
     import polars as pl
 
     columns = ["member", "title", "at", "known", "seq"]
-    parts = [source.scan(Rated, columns), source.scan(Played, columns)]
-    rows = pl.concat(parts)
-    if until is not None:
-        rows = rows.filter((pl.col("at") < until) & (pl.col("known") < until))
-    agreed = consenting(source)
+    rows: pl.LazyFrame = pl.concat([source.scan(Rated, columns), source.scan(Played, columns)])
+    agreed = consenting(source, now)
     return rows.filter(pl.col("member").is_in(agreed.implode())).sort("at", "seq").select("member", "title", "at").collect()
 
 
-def consenting(source: Any) -> pl.Series:
-    """Members whose newest word on personalization is yes."""
+def consenting(source: Any, now: datetime) -> pl.Series:
+    """Members whose newest word on personalization is yes, and still holds."""
     import polars as pl
 
-    said = source.scan(mt.Consent).filter(pl.col("purpose") == home.consent).sort("at", "known", "seq").collect()
-    newest = said.group_by("person", maintain_order=True).last()
-    return newest.filter(pl.col("granted"))["person"].cast(pl.Int64, strict=False).drop_nulls()
+    said = source.scan(mt.Consent).filter((pl.col("purpose") == home.consent) & (pl.col("known") <= now))
+    newest: pl.DataFrame = said.sort("at", "known", "seq").collect().group_by("person", maintain_order=True).last()
+    holds = pl.col("granted") & (pl.col("until").is_null() | (pl.col("until") > now))
+    return newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
 
 
 def recommenders() -> dict[str, Recommender]:
@@ -93,7 +91,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     from matinee.training import Pinned
 
     source = Pinned(studio.facts)
-    every = events(source)
+    every = events(source, studio.clock())
     cut = _quantile(every, PERIOD)
     before = Histories.of(every.filter(_at() < cut))
     parts: dict[str, Recommender] = {}
@@ -101,7 +99,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
         step(1, f"fitting {name}")
         parts[name] = one.fit(before)
         parts[name].name = f"home-{name}@0"
-    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"])
+    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"], studio.clock())
     step(1, "training the ranker")
     ranker = studio.train(
         home,
@@ -139,15 +137,15 @@ class Labels:
     At most one moment a member and day, so that nobody's marathon outweighs the others.
     """
 
-    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender]) -> None:
-        self.before, self.cut, self.proposing = before, cut, proposing
+    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender], now: datetime) -> None:
+        self.before, self.cut, self.proposing, self.now = before, cut, proposing, now
 
     def __call__(self, source: Any) -> pl.DataFrame:
         """Rows `unit`, `at`, `action`, `y`, `group`."""
         import polars as pl
 
         rng = np.random.default_rng(0)
-        after = events(source).filter(_at() >= self.cut)
+        after = events(source, self.now).filter(_at() >= self.cut)
         known = after.filter(pl.col("title").is_in(pl.Series(self.before.titles).implode()))
         firsts = known.group_by("member", pl.col("at").dt.date().alias("day"), maintain_order=True).first().sort("at", "member")
         if len(firsts) > MOST_LABELS:
@@ -158,10 +156,11 @@ class Labels:
         rows: dict[str, list[Any]] = {"unit": [], "at": [], "action": [], "y": [], "group": []}
         for g, (member, at, title) in enumerate(firsts.select("member", "at", "title").iter_rows()):
             seen = histories.get(member, [])
-            pool: set[int] = set(rng.choice(self.before.titles, SAMPLED // 2, replace=False, p=chance).tolist())
+            some = min(SAMPLED // 2, len(self.before.titles))
+            pool: set[int] = set(rng.choice(self.before.titles, some, replace=False, p=chance).tolist())
             for one in self.proposing:
                 best = np.argsort(-one.scores(seen))[:60]
-                pool |= set(rng.choice(one.titles[best], SAMPLED // 4, replace=False).tolist())
+                pool |= set(rng.choice(one.titles[best], min(SAMPLED // 4, len(best)), replace=False).tolist())
             others = sorted(pool - set(seen) - {title})
             for action, y in [(title, 1.0), *((o, 0.0) for o in others)]:
                 rows["unit"].append(str(member))

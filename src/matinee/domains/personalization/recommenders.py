@@ -157,8 +157,9 @@ class Recommender:
         from safetensors.numpy import load_file
 
         try:
-            arrays = load_file(folder / "arrays.safetensors")
-            return cls(**{k: v.item() if k in _SETTINGS else v for k, v in arrays.items()})
+            found = load_file(folder / "arrays.safetensors")
+            arrays: dict[str, Any] = {k: v.item() if k in _SETTINGS else v for k, v in found.items()}
+            return cls(**arrays)
         except (SafetensorError, OSError, TypeError) as error:
             raise mt.MatineeError(f"model {folder.parent.name}@{folder.name} is cut short or damaged; train it again") from error
 
@@ -318,7 +319,7 @@ def _kernels() -> tuple[Any, Any]:
         return _COMPILED[0]
     import numba
 
-    @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(cache=True)
     def pairs(items, offsets, counts, decay, window):  # type: ignore[no-untyped-def]
         for m in range(len(offsets) - 1):
             for y in range(offsets[m] + 1, offsets[m + 1]):
@@ -328,7 +329,7 @@ def _kernels() -> tuple[Any, Any]:
                         counts[items[x], items[y]] += strength
                     strength *= decay
 
-    @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(cache=True)
     def together(items, offsets, power, gram, near):  # type: ignore[no-untyped-def]
         for m in range(len(offsets) - 1):
             start, end, w = offsets[m], offsets[m + 1], power[m]
