@@ -83,6 +83,9 @@ def test_the_histogram_counts_every_choice_once_and_says_the_least_chance() -> N
     assert sum(b["share"] for b in bins) == pytest.approx(100)
     assert all(a["high"] == pytest.approx(b["low"]) for a, b in pairwise(bins))
     assert bins[0]["low"] <= 0.3 and bins[-1]["high"] == 100
+    for chance, share in ((0.3, 100 * 6 / 11), (50.0, 100 * 5 / 11)):  # a certain choice is in the last bar
+        mine = next(b for b in bins if b["low"] <= chance * 1.0001 < b["high"])
+        assert mine["share"] == pytest.approx(share)
     assert chart.title == "Nothing was chosen with a chance under 0.3 %"
     assert chance_figure("c", [], of="x") is None
 

@@ -42,6 +42,10 @@ def test_short_names_are_large_and_long_ones_fit() -> None:
     assert posters.fit("A Very Long Title That Goes On and On Through the Night") <= 17.5
 
 
+def test_a_word_too_long_for_the_card_is_set_small_and_broken() -> None:
+    assert posters.fit("W" * 40) == 11.0
+
+
 @given(st.text(min_size=1, max_size=60))
 def test_every_name_gets_a_size(name: str) -> None:
     assert 11.0 <= posters.fit(name) <= 28.0
