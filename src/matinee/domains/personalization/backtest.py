@@ -58,7 +58,7 @@ class TimeSplit(Table):
 
     def notes(self) -> Sequence[str]:
         return [
-            f"{self.targets:,} events of {self.members:,} members after {self.cut:%Y-%m-%d}, each from its own prefix; "
+            f"{self.targets:,} events of {self.members:,} members after {self.cut:%Y-%m-%d}, each from its own prefix",
             "mean over members, 95% interval from a bootstrap over members",
             f"{self.unknown:,} events left out: their title was never seen before the cut",
         ]
@@ -76,7 +76,11 @@ def backtest(studio: mt.Studio, step: Callable[..., None] = lambda *_a: None) ->
 
 
 def split(
-    rows: pl.DataFrame, systems: dict[str, Recommender], *, cut: float = CUT, step: Callable[..., None] = lambda *_a: None
+    rows: pl.DataFrame,
+    systems: dict[str, Recommender],
+    *,
+    cut: float = CUT,
+    step: Callable[..., None] = lambda *_a: None,
 ) -> TimeSplit:
     """The same on rows `member`, `title`, `at`, for any recommenders."""
     import polars as pl
@@ -91,7 +95,9 @@ def split(
     unknown = len(later.filter(~pl.col("title").is_in(known.implode())))
     members = later["member"].unique().sort()
     if len(members) < 20:
-        raise mt.MatineeError(f"{len(members)} members have events after {at:%Y-%m-%d}, must be at least 20 for a back-test")
+        raise mt.MatineeError(
+            f"{len(members)} members have events after {at:%Y-%m-%d}, must be at least 20 for a back-test"
+        )
     prefix = {int(k[0]): v["title"].to_list() for k, v in before.partition_by("member", as_dict=True).items()}
     targets = {int(k[0]): v["title"].to_list() for k, v in later.partition_by("member", as_dict=True).items()}
     found = []
@@ -102,7 +108,9 @@ def split(
     return TimeSplit(at, len(members), kept, unknown, tuple(found))
 
 
-def _row(name: str, one: Recommender, histories: Histories, prefix: dict[int, list[int]], targets: dict[int, list[int]]) -> Row:
+def _row(
+    name: str, one: Recommender, histories: Histories, prefix: dict[int, list[int]], targets: dict[int, list[int]]
+) -> Row:
     index = {int(t): i for i, t in enumerate(one.titles.tolist())}
     who, ranks, wanted, shown = [], [], [], set()
     for m, (member, ahead) in enumerate(sorted(targets.items())):
@@ -131,6 +139,3 @@ def _row(name: str, one: Recommender, histories: Histories, prefix: dict[int, li
         name, float(hits.mean()), float(per.mean()), float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975)),
         len(shown) / len(histories.titles), float(gain[fair].mean()) if fair.any() else 0.0,
     )  # fmt: skip
-
-
-

@@ -27,7 +27,11 @@ taste = mt.Features(
 )
 
 profile = mt.Features(
-    "member", name="profile", maturity_limit=mt.state(Member.maturity), kids=mt.state(Member.kids), home=mt.state(Member.country)
+    "member",
+    name="profile",
+    maturity_limit=mt.state(Member.maturity),
+    kids=mt.state(Member.kids),
+    home=mt.state(Member.country),
 )
 
 standing = mt.Features(
@@ -42,8 +46,9 @@ standing = mt.Features(
     stars=mt.mean(Rated.stars),
 )
 
+
 def recent(features: Mapping[str, Any]) -> list[int]:
-    """The titles of a member's history, oldest first: ratings, then plays, since a play is what was done most lately."""
+    """The titles of a member's history, oldest first: ratings, then plays, which say more about now."""
     return [*(features.get("rated_recently") or []), *(features.get("played_recently") or [])][-HISTORY:]
 
 

@@ -1,4 +1,4 @@
-"""The home page: candidates from three recommenders, a ranker, guards, exploration; how it is trained and back-tested."""
+"""The home page: candidates from the recommenders, a ranker, guards, exploration; how it is trained."""
 
 from __future__ import annotations
 
@@ -59,7 +59,12 @@ def events(source: Any, now: datetime) -> pl.DataFrame:
     columns = ["member", "title", "at", "known", "seq"]
     rows: pl.LazyFrame = pl.concat([source.scan(Rated, columns), source.scan(Played, columns)])
     agreed = consenting(source, now)
-    return rows.filter(pl.col("member").is_in(agreed.implode())).sort("at", "seq").select("member", "title", "at").collect()
+    return (
+        rows.filter(pl.col("member").is_in(agreed.implode()))
+        .sort("at", "seq")
+        .select("member", "title", "at")
+        .collect()
+    )
 
 
 def consenting(source: Any, now: datetime) -> pl.Series:
@@ -85,8 +90,8 @@ def recommenders() -> dict[str, Recommender]:
 def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     """Fit the recommenders and the ranker; returns the policies, the baseline first.
 
-    The ranker learns on the last tenth of time from recommenders that have not seen it; for serving the recommenders are
-    fitted again on everything.
+    The ranker learns on the last tenth of time from recommenders that have not seen it; for serving the recommenders
+    are fitted again on everything.
     """
     from matinee.training import Pinned
 
@@ -113,10 +118,19 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     for name, one in recommenders().items():
         step(1, f"fitting {name} on everything")
         kept = one.fit(everything)
-        studio.keep(f"home-{name}", kept, facts=[Rated, Played], record={"learner": one.kind, "events": len(every), "decision": "home"})
+        studio.keep(
+            f"home-{name}",
+            kept,
+            facts=[Rated, Played],
+            record={"learner": one.kind, "events": len(every), "decision": "home"},
+        )
         parts[name] = kept
     ranker.parts = {f"home-{n}" if f"home-{n}" in ranker.parts else n: p for n, p in parts.items()}
-    record = {"learner": "gradient-boosting", "labels": f"plays after {cut:%Y-%m-%d}, beside {SAMPLED} not played", "decision": "home"}
+    record = {
+        "learner": "gradient-boosting",
+        "labels": f"plays after {cut:%Y-%m-%d}, beside {SAMPLED} not played",
+        "decision": "home",
+    }
     uses = [f"model://{p.name}" for p in parts.values()]
     uses += [f"features://{f.name}@{f.hash[:10]}" for f in (taste, standing)]
     studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
@@ -147,7 +161,11 @@ class Labels:
         rng = np.random.default_rng(0)
         after = events(source, self.now).filter(_at() >= self.cut)
         known = after.filter(pl.col("title").is_in(pl.Series(self.before.titles).implode()))
-        firsts = known.group_by("member", pl.col("at").dt.date().alias("day"), maintain_order=True).first().sort("at", "member")
+        firsts = (
+            known.group_by("member", pl.col("at").dt.date().alias("day"), maintain_order=True)
+            .first()
+            .sort("at", "member")
+        )
         if len(firsts) > MOST_LABELS:
             firsts = firsts.sample(MOST_LABELS, seed=0).sort("at", "member")
         popularity = np.bincount(self.before.items, minlength=len(self.before.titles)).astype(np.float64) + 1
@@ -176,7 +194,8 @@ class Labels:
 def _prefixes(histories: Histories) -> dict[int, list[int]]:
     titles, items, offsets = histories.titles, histories.items, histories.offsets
     return {
-        int(m): titles[items[offsets[i] : offsets[i + 1]]].tolist()[-100:] for i, m in enumerate(histories.members.tolist())
+        int(m): titles[items[offsets[i] : offsets[i + 1]]].tolist()[-100:]
+        for i, m in enumerate(histories.members.tolist())
     }
 
 

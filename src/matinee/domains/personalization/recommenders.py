@@ -59,7 +59,9 @@ class Histories:
         import polars as pl
 
         if not len(events):
-            raise mt.MatineeError("there are no plays or ratings yet, must have some to learn from: import or append them")
+            raise mt.MatineeError(
+                "there are no plays or ratings yet, must have some to learn from: import or append them"
+            )
         counts = events.group_by("title").len().sort("len", "title", descending=[True, False])
         kept = counts.head(most_titles)["title"]
         events = events.filter(pl.col("title").is_in(kept.implode())).sort("member", "at", maintain_order=True)
@@ -161,7 +163,9 @@ class Recommender:
             arrays: dict[str, Any] = {k: v.item() if k in _SETTINGS else v for k, v in found.items()}
             return cls(**arrays)
         except (SafetensorError, OSError, TypeError) as error:
-            raise mt.MatineeError(f"model {folder.parent.name}@{folder.name} is cut short or damaged; train it again") from error
+            raise mt.MatineeError(
+                f"model {folder.parent.name}@{folder.name} is cut short or damaged; train it again"
+            ) from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.titles)} titles)"
@@ -204,8 +208,8 @@ class Popular(Recommender):
 class Following(Recommender):
     """What is played soon after what: counts of pairs in a window, decayed by their distance, lifted by popularity.
 
-    A Markov chain over a window: C[i, j] = sum over pairs with j after i of decay^(distance - 1). Scores add over the last
-    titles of a history, again decayed: sum_r decay^(r - 1) C[i_r, j] / (C[i_r, .] + shrink).
+    A Markov chain over a window: C[i, j] = sum over pairs with j after i of decay^(distance - 1). Scores add over the
+    last titles of a history, again decayed: sum_r decay^(r - 1) C[i_r, j] / (C[i_r, .] + shrink).
     """
 
     kind: ClassVar[str] = "following"
@@ -244,9 +248,9 @@ class Following(Recommender):
 class Together(Recommender):
     """What the same members play: a linear autoencoder in closed form, half of its Gram matrix from ordered windows.
 
-    B = I - (G + diag L)^-1 diag(L), with L = p / (1 - p) diag(G) + l (Steck 2020, "Autoencoders that don't overfit towards
-    the identity"). G weighs a member's events by (length of the history)^-.6, and half of it counts only pairs near each
-    other in time, so that a change of taste is not averaged away.
+    B = I - (G + diag L)^-1 diag(L), with L = p / (1 - p) diag(G) + l (Steck 2020, "Autoencoders that don't overfit
+    towards the identity"). G weighs a member's events by (length of the history)^-.6, and half of it counts only pairs
+    near each other in time, so that a change of taste is not averaged away.
     """
 
     kind: ClassVar[str] = "together"
