@@ -40,12 +40,22 @@ def shelf(n: int, groups: int = 3) -> Candidates:
 
 
 @settings(max_examples=80, deadline=None)
-@given(n=st.integers(1, 30), slots=st.integers(1, 8), limit=st.integers(1, 3), seed=st.integers(0, 9999), kind=st.integers(0, 3))
-def test_what_is_chosen_is_allowed_and_its_propensity_positive(n: int, slots: int, limit: int, seed: int, kind: int) -> None:
+@given(
+    n=st.integers(1, 30),
+    slots=st.integers(1, 8),
+    limit=st.integers(1, 3),
+    seed=st.integers(0, 9999),
+    kind=st.integers(0, 3),
+)
+def test_what_is_chosen_is_allowed_and_its_propensity_positive(
+    n: int, slots: int, limit: int, seed: int, kind: int
+) -> None:
     rng = np.random.default_rng(seed)
     banned = set(rng.choice(n, rng.integers(0, n + 1), replace=False).tolist())
     guard = never("banned", lambda _r, c: np.isin(c.ids, list(banned)))
-    decision = Decision("home", unit="member", among="title", slots=slots, guards=[guard, at_most(limit, per="provider")])
+    decision = Decision(
+        "home", unit="member", among="title", slots=slots, guards=[guard, at_most(limit, per="provider")]
+    )
     policy = [Uniform(), Softmax(Scorer(), 0.3), Epsilon(Scorer(), 0.1), Thompson(Scorer())][kind]
     made = choose(decision, policy, request(decision), shelf(n), uniforms=rng.random(slots))
     if len(banned) == n:

@@ -54,11 +54,13 @@ def test_a_row_takes_defaults_and_converts_nothing_silently() -> None:
     with pytest.raises(UnknownColumnError, match="did you mean 'seconds'"):
         Played(member=1, title=2, secnds=3.0)
     with pytest.raises(MatineeError, match="has no time zone"):
-        Played(member=1, title=2, seconds=3.0, at=datetime(2026, 1, 1))  # noqa: DTZ001  # the point of the test
+        Played(member=1, title=2, seconds=3.0, at=datetime(2026, 1, 1))  # the point of the test
 
 
 def test_a_misspelt_column_is_named_with_the_nearest() -> None:
-    with pytest.raises(UnknownColumnError, match="column == 'secnds', must be a column of Played .* did you mean 'seconds'"):
+    with pytest.raises(
+        UnknownColumnError, match="column == 'secnds', must be a column of Played .* did you mean 'seconds'"
+    ):
         _ = Played.secnds
 
 
@@ -91,4 +93,6 @@ def test_snake_case() -> None:
 
 def test_bounds_are_kept() -> None:
     assert Played.schema.field("seconds").bounds == Range(ge=0)
-    assert Played(member=1, title=2, seconds=1.0, at=datetime(2026, 1, 1, tzinfo=UTC)).at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert Played(member=1, title=2, seconds=1.0, at=datetime(2026, 1, 1, tzinfo=UTC)).at == datetime(
+        2026, 1, 1, tzinfo=UTC
+    )

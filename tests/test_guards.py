@@ -30,8 +30,12 @@ class Shown(Fact, key="member"):
     title: int
 
 
-def request(context: dict[str, Any] | None = None, features: dict[str, Any] | None = None, at: datetime = NOW, **lookups: Any) -> Request:
-    return Request("home", 42, at, context or {}, features or {}, (lambda _n, key: lookups.get(str(key), {})) if lookups else None)
+def request(
+    context: dict[str, Any] | None = None, features: dict[str, Any] | None = None, at: datetime = NOW, **lookups: Any
+) -> Request:
+    return Request(
+        "home", 42, at, context or {}, features or {}, (lambda _n, key: lookups.get(str(key), {})) if lookups else None
+    )
 
 
 def some(**columns: Any) -> Candidates:
@@ -85,7 +89,14 @@ def test_cap_leaves_out_what_was_shown_often_enough() -> None:
 
 @pytest.mark.parametrize(
     ("hour", "wait", "allowed"),
-    [(21, "1h", False), (21, "30m", True), (21, "11h", True), (21, "10h59m", False), (23, "1h", False), (12, "1h", True)],
+    [
+        (21, "1h", False),
+        (21, "30m", True),
+        (21, "11h", True),
+        (21, "10h59m", False),
+        (23, "1h", False),
+        (12, "1h", True),
+    ],
 )
 def test_quiet_hours_cross_midnight_and_end_when_they_say(hour: int, wait: str, allowed: bool) -> None:
     from matinee.decisions import grid, stop
@@ -122,7 +133,10 @@ class TestConsent:
         assert self.mask({"purposes": ["likeness"], "granted": [True], "until": [None]}) == [True, False]
 
     def test_withdrawn_later(self) -> None:
-        assert self.mask({"purposes": ["voice", "voice"], "granted": [True, False], "until": [None, None]}) == [True, False]
+        assert self.mask({"purposes": ["voice", "voice"], "granted": [True, False], "until": [None, None]}) == [
+            True,
+            False,
+        ]
 
     def test_ends_at_its_until(self) -> None:
         history = {"purposes": ["voice"], "granted": [True], "until": [NOW]}

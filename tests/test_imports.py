@@ -102,7 +102,9 @@ def test_who_may_know_whom(path: Path) -> None:
     for other in imports(path):
         if other == own or other in SERVICES or other in MAY_ALSO.get(own, set()):
             continue
-        assert other != "domains" or own == "domains", f"{path.name} imports a domain: domains are registered, not imported"
+        assert other != "domains" or own == "domains", (
+            f"{path.name} imports a domain: domains are registered, not imported"
+        )
         if own == "domains":
             # A domain sees the public package and its documented submodules.
             assert other in {
@@ -139,7 +141,13 @@ def test_nothing_pickles() -> None:
             continue  # messages between a process and its own workers, never a file
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             assert not {"pickle", "cloudpickle", "dill", "joblib"} & {n.split(".")[0] for n in names}, path
 
 

@@ -111,7 +111,10 @@ def test_a_file_interrupted_between_batches_goes_on_where_it_stopped(
 
     lines = [f"{i},1,1.0,2026-01-01T00:00:00Z" for i in range(300)]
     (tmp_path / "long.csv").write_text("member,title,seconds,at\n" + "\n".join(lines) + "\n")
-    parts = [pl.DataFrame({"member": [str(i)] * 1, "title": ["1"], "seconds": ["1.0"], "at": ["2026-01-01T00:00:00Z"]}) for i in range(5)]
+    parts = [
+        pl.DataFrame({"member": [str(i)] * 1, "title": ["1"], "seconds": ["1.0"], "at": ["2026-01-01T00:00:00Z"]})
+        for i in range(5)
+    ]
     monkeypatch.setattr(files, "read", lambda *_a, **_k: iter(parts))
     studio.facts.register(Played)
     done = 0
@@ -139,7 +142,9 @@ def test_a_file_interrupted_between_batches_goes_on_where_it_stopped(
         ("plays.xlsx", b"x", "must end in one of .parquet, .csv"),
     ],
 )
-def test_unreadable_files_say_what_is_wrong(studio: mt.Studio, tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+def test_unreadable_files_say_what_is_wrong(
+    studio: mt.Studio, tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
     studio.facts.register(Played)
     if content is not None:
         (tmp_path / name).write_bytes(content)
@@ -173,12 +178,17 @@ def test_schemas_evolve_by_adding_and_renaming(tmp_path: Path) -> None:
     evolved = type(mt.Fact)(
         "Played",
         (mt.Fact,),
-        {"__annotations__": {"member": int, "title": int, "watched": float, "device": str | None}, "__module__": __name__},
+        {
+            "__annotations__": {"member": int, "title": int, "watched": float, "device": str | None},
+            "__module__": __name__,
+        },
         key="member",
         renamed={"watched": "seconds"},
     )
     with mt.open(tmp_path / "s", clock=lambda: NOW) as studio:
-        studio.append(evolved, pl.DataFrame({"member": [2], "title": [2], "watched": [9.0], "device": ["tv"], "at": [NOW]}))
+        studio.append(
+            evolved, pl.DataFrame({"member": [2], "title": [2], "watched": [9.0], "device": ["tv"], "at": [NOW]})
+        )
         frame = studio.as_of("played").sort("member")
     assert frame["watched"].to_list() == [3.0, 9.0]
     assert frame["device"].to_list() == [None, "tv"]
@@ -191,7 +201,12 @@ def test_quarantined_rows_can_be_mended_and_retried(studio: mt.Studio) -> None:
     retried = studio.facts.retry(batch)
     assert retried.quarantined == 2
     assert studio.quarantine.count() == 2
-    relaxed = type(mt.Fact)("Played", (mt.Fact,), {"__annotations__": {"member": int, "title": int, "seconds": float}, "__module__": __name__}, key="member")
+    relaxed = type(mt.Fact)(
+        "Played",
+        (mt.Fact,),
+        {"__annotations__": {"member": int, "title": int, "seconds": float}, "__module__": __name__},
+        key="member",
+    )
     studio.facts.register(relaxed)
     retried = studio.facts.retry(retried.batches[0])
     assert (retried.appended, retried.quarantined) == (2, 0)

@@ -15,7 +15,6 @@ from matinee.exceptions import DeclarationError
 from matinee.facts import Fact
 from matinee.policies import Candidates
 from matinee.store import FactStore
-from matinee.times import to_us
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,9 +60,7 @@ def build(decision: Decision, facts: FactStore, features: Sequence[Features], at
 
     entity = entity_of(decision, facts)
     key = entity.schema.key
-    ids = (
-        facts.scan(entity, columns=[key], known_before=at).select(pl.col(key).unique().sort()).collect()[key]
-    )
+    ids = facts.scan(entity, columns=[key], known_before=at).select(pl.col(key).unique().sort()).collect()[key]
     labels = pl.DataFrame({key: ids, "at": pl.Series([at] * len(ids), dtype=pl.Datetime("us", "UTC"))})
     columns: dict[str, Array] = {}
     for one in (attributes_of(entity), *features):
@@ -130,7 +127,9 @@ def _windows(fact: type[Fact], facts: FactStore, ids: pl.Series, at: datetime) -
         column[rows, place] = values.to_numpy()
         out[f"{schema.name}.{name}"] = column
     for name in texts:
-        text = np.full((len(ids), width), "", dtype=f"<U{max([1, *(len(v) for v in frame[name].drop_nulls().to_list())])}")
+        text = np.full(
+            (len(ids), width), "", dtype=f"<U{max([1, *(len(v) for v in frame[name].drop_nulls().to_list())])}"
+        )
         text[rows, place] = np.array(frame[name].fill_null("*").to_list(), np.str_) if len(frame) else text[rows, place]
         out[f"{schema.name}.{name}"] = text
     return out
@@ -141,5 +140,3 @@ def option_table(decision: Decision, candidates: Candidates) -> Mapping[str, Map
     ids = candidates.ids.tolist()
     numbers = {n: c for n, c in candidates.columns.items() if c.dtype.kind == "f" and c.ndim == 1}
     return {n: dict(zip(ids, c.tolist(), strict=True)) for n, c in numbers.items()}
-
-

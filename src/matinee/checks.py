@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -48,13 +49,14 @@ def must(
             raise MatineeError(f"{name} == {value!r}, must be {words}, not {type(value).__name__}")
     if isinstance(value, float) and math.isnan(value) and any(b is not None for b in (gt, ge, lt, le)):
         raise MatineeError(f"{name} == nan, must be a number")
+    comparable: Any = value
     for bound, word, holds in (
-        (gt, ">", lambda v, b: v > b),
-        (ge, ">=", lambda v, b: v >= b),
-        (lt, "<", lambda v, b: v < b),
-        (le, "<=", lambda v, b: v <= b),
+        (gt, ">", operator.gt),
+        (ge, ">=", operator.ge),
+        (lt, "<", operator.lt),
+        (le, "<=", operator.le),
     ):
-        if bound is not None and not holds(value, bound):
+        if bound is not None and not holds(comparable, bound):
             raise MatineeError(f"{name} == {value!r}, must be {word} {bound!r}")
     if one_of is not None and value not in one_of:
         hint = did_you_mean(str(value), [str(o) for o in one_of])

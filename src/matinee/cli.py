@@ -107,7 +107,13 @@ def progress(what: str, total: int | None = None, *, quiet: bool = False) -> Ite
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
@@ -161,7 +167,9 @@ def init(*, studio: StudioPath = HERE, domain: list[str] | None = None, json: As
 
 
 @app.command(name="import")
-def import_(format: str, path: Path, *, studio: StudioPath = HERE, option: list[str] | None = None, json: AsJson = False) -> None:
+def import_(
+    format: str, path: Path, *, studio: StudioPath = HERE, option: list[str] | None = None, json: AsJson = False
+) -> None:
     """Import files in a format that a domain of the studio knows. The same files twice are imported once.
 
     Example: matinee import movielens ml-latest-small --studio acme
@@ -234,7 +242,12 @@ def train(decision: str, *, studio: StudioPath = HERE, json: AsJson = False) -> 
 
 @app.command
 def evaluate(
-    decision: str, policy: str | None = None, *, studio: StudioPath = HERE, against: str = "logged", json: AsJson = False
+    decision: str,
+    policy: str | None = None,
+    *,
+    studio: StudioPath = HERE,
+    against: str = "logged",
+    json: AsJson = False,
 ) -> None:
     """Say what policies are worth: off-policy from the log, or by back-test where nothing was decided yet.
 
@@ -301,7 +314,9 @@ def release(
 
 
 @app.command
-def rollback(decision: str, *, studio: StudioPath = HERE, to: int | None = None, note: str = "", json: AsJson = False) -> None:
+def rollback(
+    decision: str, *, studio: StudioPath = HERE, to: int | None = None, note: str = "", json: AsJson = False
+) -> None:
     """Make the release before the present one live again.
 
     Example: matinee rollback home --studio acme
@@ -337,7 +352,13 @@ def publish(*, studio: StudioPath = HERE, json: AsJson = False) -> None:
 
 @app.command
 def decide(
-    decision: str, unit: str, *, studio: StudioPath = HERE, context: list[str] | None = None, dry: bool = False, json: AsJson = False
+    decision: str,
+    unit: str,
+    *,
+    studio: StudioPath = HERE,
+    context: list[str] | None = None,
+    dry: bool = False,
+    json: AsJson = False,
 ) -> None:
     """Make one decision, and log it.
 
@@ -360,11 +381,19 @@ def decide(
         if json:
             print(msgspec.json.encode(choice).decode())
             return
-        chances = choice.propensities or [None] * len(choice.action)
-        rows = [{"slot": i, "action": a, "propensity": p} for i, (a, p) in enumerate(zip(choice.action, chances, strict=True))]
+        chances: list[float | None] = list(choice.propensities) or [None] * len(choice.action)
+        rows: list[dict[str, Any]] = [
+            {"slot": i, "action": a, "propensity": p}
+            for i, (a, p) in enumerate(zip(choice.action, chances, strict=True))
+        ]
         if choice.advice:
             rows = [
-                {"option": a.option, "value": a.value, "interval": None if a.low is None else (a.low, a.high), "kept out by": a.blocked_by or ""}
+                {
+                    "option": a.option,
+                    "value": a.value,
+                    "interval": None if a.low is None else (a.low, a.high),
+                    "kept out by": a.blocked_by or "",
+                }
                 for a in choice.advice
             ]
         _rows(rows, json)
@@ -376,7 +405,11 @@ def decide(
 
 @app.command
 def serve(
-    *, studio: StudioPath = HERE, host: str = "127.0.0.1", port: int = 8321, open_browser: Annotated[bool, Parameter(name="--open")] = False
+    *,
+    studio: StudioPath = HERE,
+    host: str = "127.0.0.1",
+    port: int = 8321,
+    open_browser: Annotated[bool, Parameter(name="--open")] = False,
 ) -> None:
     """Serve decisions and the console over HTTP until stopped.
 
@@ -570,7 +603,13 @@ def doctor(*, studio: StudioPath = HERE, json: AsJson = False) -> None:
 
 @app.command
 def demo(
-    *, dir: Path | None = None, serve: bool = True, port: int = 8321, members: int = 2000, seed: int = 7, json: AsJson = False
+    *,
+    dir: Path | None = None,
+    serve: bool = True,
+    port: int = 8321,
+    members: int = 2000,
+    seed: int = 7,
+    json: AsJson = False,
 ) -> None:
     """Build a small streaming service with known truth and run the whole loop for two decisions, then open the console.
 

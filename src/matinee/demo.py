@@ -71,7 +71,10 @@ class Bar:
         with progress(what, total, quiet=self.quiet) as advance:
             yield advance
         if not self.quiet:
-            print(f"{time.perf_counter() - self.begun:6.1f} s  {what} ({time.perf_counter() - begin:.1f} s)", file=sys.stderr)
+            print(
+                f"{time.perf_counter() - self.begun:6.1f} s  {what} ({time.perf_counter() - begin:.1f} s)",
+                file=sys.stderr,
+            )
 
 
 def run(folder: Path | None, *, serve: bool, port: int, members: int, seed: int, as_json: bool) -> dict[str, Any]:
@@ -94,7 +97,9 @@ def run(folder: Path | None, *, serve: bool, port: int, members: int, seed: int,
     clock = Clock(world.now)
     root.mkdir(parents=True, exist_ok=True)
     (root / "here.py").write_text(MODULE.format(routes=list(world.routes)))
-    (root / "matinee.toml").write_text('domains = ["personalization", "payments"]\nmodules = ["here.py"]\ntitle = "Demo"\n')
+    (root / "matinee.toml").write_text(
+        'domains = ["personalization", "payments"]\nmodules = ["here.py"]\ntitle = "Demo"\n'
+    )
     (root / "here.py").rename(root.parent / f".{root.name}-here.py")
     with open_ready(open_studio, root, clock) as studio:
         with bar.step("facts into tables; broken rows into quarantine", len(frames)) as advance:
@@ -173,7 +178,12 @@ def _visits(world: StreamingService, n: int, rng: np.random.Generator) -> list[t
 
 
 def _serve_pages(
-    studio: Studio, world: StreamingService, clock: Clock, visits: list[tuple[int, datetime, str]], rng: Any, advance: Any
+    studio: Studio,
+    world: StreamingService,
+    clock: Clock,
+    visits: list[tuple[int, datetime, str]],
+    rng: Any,
+    advance: Any,
 ) -> None:
     for member, at, device in visits:
         clock.now = at
@@ -181,7 +191,13 @@ def _serve_pages(
         # The world forgets each page, so that all pages of the log meet the world whose truth is taken afterwards.
         for play in world.respond_home(member, [int(a) for a in choice.action], at, rng, device=device, remember=False):
             clock.now = max(play.known, at)
-            row = {"member": member, "title": play.title, "seconds": play.seconds, "share": play.share, "device": device}
+            row = {
+                "member": member,
+                "title": play.title,
+                "seconds": play.seconds,
+                "share": play.share,
+                "device": device,
+            }
             studio.record(choice, "played", {**row, "at": play.at, "known": play.known})
         advance(1)
 
@@ -201,7 +217,6 @@ def _countries(world: StreamingService) -> dict[int, str]:
 
 def _true_pages(studio: Studio, world: StreamingService, name: str) -> Any:
     """The true value of a saved policy: it fills the pages of fixed visits, in the world's present state."""
-    import numpy as np
     import polars as pl
 
     from matinee.decisions import choose
@@ -213,7 +228,9 @@ def _true_pages(studio: Studio, world: StreamingService, name: str) -> Any:
     features = _as_of(studio, policy, "home", frame.select("member", "at"))
     for guard_features in decision.needs:
         if guard_features.key == "member":
-            more = guard_features.batch(studio.facts, frame.select("member", "at")).select(guard_features.names).to_dicts()
+            more = (
+                guard_features.batch(studio.facts, frame.select("member", "at")).select(guard_features.names).to_dicts()
+            )
             features = [{**a, **_plain(b)} for a, b in zip(features, more, strict=True)]
     agreed = _agreed(studio, frame["member"].cast(pl.String))
     rows = iter(range(len(frame)))
@@ -301,7 +318,7 @@ def _serve_retries(studio: Studio, world: StreamingService, clock: Clock, rng: A
         amounts |= {i: (a, c) for i, a, c in invoices.select("invoice", "amount_minor", "currency").iter_rows()}
         routes = rng.choice(world.routes, len(invoices)).tolist()
         charged = world.respond_charges(invoices["invoice"].to_list(), routes, invoices["at"].to_list(), rng)
-        clock.now = max(clock.now, charged["known"].max(), begin + timedelta(hours=1))
+        clock.now = max([clock.now, begin + timedelta(hours=1), *charged["known"].to_list()])
         studio.append("invoice", invoices)
         studio.append("attempt", charged)
         for (invoice,) in charged.filter(~pl.col("approved")).sort("at").select("invoice").iter_rows():
@@ -361,7 +378,10 @@ def _true_retries(studio: Studio, world: StreamingService, name: str) -> Any:
     place = {str(a): i for i, a in enumerate(options.ids.tolist())}
 
     def chances(context: dict[str, Any], candidates: Candidates, _rng: np.random.Generator) -> Any:
-        known = {k: context.get(k) for k in ("amount_minor", "currency", "country", "card", "debit", "three_d", "code", "previous")}
+        known = {
+            k: context.get(k)
+            for k in ("amount_minor", "currency", "country", "card", "debit", "three_d", "code", "previous")
+        }
         n = int(context["number"])
         known |= {"attempts": n, "attempts_30d": n, "approved": 0, "stops": 0, "gap_seconds": 1800.0}
         request = Request("retry", context["invoice"], context["at"], {"zone": "UTC"}, known)
@@ -377,7 +397,9 @@ def _true_retries(studio: Studio, world: StreamingService, name: str) -> Any:
     everyone = world.true_value("retry", chances, n=TRUE_RETRIES, reward="net")
     once = (world.contexts("retry", TRUE_RETRIES).frame["number"] == 1).to_numpy()
     each = everyone.each[once]
-    return replace(everyone, value=float(each.mean()), error=float(each.std(ddof=1) / len(each) ** 0.5), n=len(each), each=each)
+    return replace(
+        everyone, value=float(each.mean()), error=float(each.std(ddof=1) / len(each) ** 0.5), n=len(each), each=each
+    )
 
 
 # -- what is shown

@@ -98,7 +98,9 @@ def _tables(studio: Studio) -> Iterator[Finding]:
         if len(files) > 8 * 16:
             small += 1
     if missing:
-        yield Finding("tables", BAD, f"{missing} data files are missing", "restore them from a backup: rows are lost without")
+        yield Finding(
+            "tables", BAD, f"{missing} data files are missing", "restore them from a backup: rows are lost without"
+        )
     elif small:
         yield Finding("tables", CARE, f"{small} of {len(names)} tables have many small files", "matinee compact")
     else:
@@ -109,15 +111,21 @@ def _log(studio: Studio) -> Iterator[Finding]:
     from matinee import ledger
 
     folder = studio.root / "log"
-    waiting = [s for stream in ledger.streams(folder) for s in ledger.segments(folder, stream)] if folder.is_dir() else []
+    waiting = (
+        [s for stream in ledger.streams(folder) for s in ledger.segments(folder, stream)] if folder.is_dir() else []
+    )
     bad: list[Any] = []
     for segment in waiting:
         for _record in ledger.read(segment.path, bad.append):
             pass
     if bad:
-        yield Finding("log", CARE, f"{len(bad)} lines cannot be read", "matinee seal puts them into quarantine with their place")
+        yield Finding(
+            "log", CARE, f"{len(bad)} lines cannot be read", "matinee seal puts them into quarantine with their place"
+        )
     elif len(waiting) > 64:
-        yield Finding("log", CARE, f"{len(waiting)} segments wait to be sealed", "matinee seal, every quarter of an hour")
+        yield Finding(
+            "log", CARE, f"{len(waiting)} segments wait to be sealed", "matinee seal, every quarter of an hour"
+        )
     else:
         yield Finding("log", OK, f"{len(waiting)} segments wait to be sealed, every line is whole")
 
@@ -140,7 +148,9 @@ def _models(studio: Studio) -> Iterator[Finding]:
         except MatineeError:
             broken.append(node.name)
     if broken:
-        yield Finding("models", BAD, f"{', '.join(broken)} changed or missing on disk", "matinee train, then release the new one")
+        yield Finding(
+            "models", BAD, f"{', '.join(broken)} changed or missing on disk", "matinee train, then release the new one"
+        )
     else:
         yield Finding("models", OK, f"{len(studio.shelf.names())} models, each as it was saved")
 
@@ -177,7 +187,9 @@ def _online(studio: Studio) -> Iterator[Finding]:
     hashes = store.manifest.get("features", {})
     changed = [n for n, f in studio.features.items() if n in hashes and hashes[n] != f.hash]
     if changed:
-        yield Finding("online store", BAD, f"features {', '.join(changed)} changed since it was published", "matinee publish")
+        yield Finding(
+            "online store", BAD, f"features {', '.join(changed)} changed since it was published", "matinee publish"
+        )
     elif age > STALE:
         yield Finding("online store", CARE, f"published {age.total_seconds() / 3600:.0f} hours ago", "matinee publish")
     else:

@@ -92,7 +92,7 @@ def load_file(path: Path) -> list[Domain]:
         spec.loader.exec_module(module)
     except MatineeError:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever the user's file raises, the message names the file and line
+    except Exception as error:  # whatever the user's file raises, the message names the file and line
         line = error.__traceback__.tb_next.tb_lineno if error.__traceback__ and error.__traceback__.tb_next else 0
         raise DeclarationError(f"{path.name} line {line}: {type(error).__name__}: {error}") from error
     found = [value for value in vars(module).values() if isinstance(value, Domain)]

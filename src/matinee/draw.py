@@ -51,8 +51,8 @@ def _kernel() -> Callable[..., int]:
     import numba
     import numpy as np
 
-    @numba.njit(cache=True, fastmath=False)  # type: ignore[untyped-decorator]
-    def fill(weights, kinds, values, open_, codes, limits, forced, uniforms, picked, chance, matrix):  # type: ignore[no-untyped-def]  # noqa: ANN
+    @numba.njit(cache=True, fastmath=False)
+    def fill(weights, kinds, values, open_, codes, limits, forced, uniforms, picked, chance, matrix):  # type: ignore[no-untyped-def]
         n = open_.shape[0]
         slots = picked.shape[0]
         parts = weights.shape[0]
@@ -129,7 +129,8 @@ def _kernel() -> Callable[..., int]:
                                 open_[i] = False
         return slots
 
-    return fill  # type: ignore[no-any-return]
+    kernel: Callable[..., int] = fill
+    return kernel
 
 
 def fill_slots(

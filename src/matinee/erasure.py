@@ -40,7 +40,11 @@ class Erased(Table):
     def rows(self) -> list[dict[str, Any]]:
         places = [{"place": f"table {t}", "rows": n} for t, n in self.tables.items()]
         places += [{"place": f"pinned set {p}", "rows": n} for p, n in self.pins.items()]
-        return [*places, {"place": "online store", "rows": self.online}, {"place": "quarantine", "rows": self.quarantined}]
+        return [
+            *places,
+            {"place": "online store", "rows": self.online},
+            {"place": "quarantine", "rows": self.quarantined},
+        ]
 
     def notes(self) -> list[str]:
         if self.total + self.online + self.quarantined == 0:
@@ -59,7 +63,9 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
     decisions = [d.name for d in studio.decisions.values() if d.unit == unit]
     if not holding and not decisions:
         known = sorted({f.schema.key for f in facts} | {d.unit for d in studio.decisions.values()})
-        raise MatineeError(f"unit == {unit!r}, must be a column of some fact or the unit of a decision ({', '.join(known)})")
+        raise MatineeError(
+            f"unit == {unit!r}, must be a column of some fact or the unit of a decision ({', '.join(known)})"
+        )
     ticket = f"erase:{hashlib.blake2b(json.dumps([unit, str(key)]).encode(), digest_size=16).hexdigest()}"
     studio.registry.remember(ticket, "erase", {"unit": unit, "begun": time.time(), "ended": None, "by": by})
     # The log first: afterwards nothing of the person sits in an open segment.
@@ -91,7 +97,9 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
         if f.key in (unit, "person")
     }
     online = erase_online(studio.root / "online", keys)
-    quarantined = studio.quarantine.erase(lambda _fact, row: str(row.get(unit)) == str(key) or row.get("person") == str(key))
+    quarantined = studio.quarantine.erase(
+        lambda _fact, row: str(row.get(unit)) == str(key) or row.get("person") == str(key)
+    )
     for pin, lost in pins.items():
         _note_loss(studio, pin, lost)
     if studio._live is not None:

@@ -33,7 +33,9 @@ _SCALARS: dict[type, str] = {
     int: "int", float: "float", str: "str", bool: "bool", datetime: "datetime", date: "date", bytes: "bytes",
 }  # fmt: skip
 _PYTHON = {kind: python for python, kind in _SCALARS.items()}
-_RESERVED_TYPES = "int, float, str, bool, datetime, date, bytes, list[int], list[float], list[str], or one of them | None"
+_RESERVED_TYPES = (
+    "int, float, str, bool, datetime, date, bytes, list[int], list[float], list[str], or one of them | None"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,9 @@ class Schema:
         import pyarrow as pa
 
         stamp = pa.timestamp("us", "UTC")
-        columns = [pa.field(f.name, f.arrow_type(), nullable=not (f.required and f.name == self.key)) for f in self.fields]
+        columns = [
+            pa.field(f.name, f.arrow_type(), nullable=not (f.required and f.name == self.key)) for f in self.fields
+        ]
         return pa.schema(
             [
                 *columns,
@@ -256,15 +260,26 @@ class _FactMeta(type):
         hints = {n: h for n, h in typing.get_type_hints(cls, include_extras=True).items() if n in annotated}
         for reserved in SYSTEM:
             if reserved in hints:
-                raise DeclarationError(f"{name}.{reserved}, must have another name: {', '.join(SYSTEM)} come with every fact")
+                raise DeclarationError(
+                    f"{name}.{reserved}, must have another name: {', '.join(SYSTEM)} come with every fact"
+                )
         if key is None:
             raise DeclarationError(f"class {name}(Fact), must name its key: class {name}(Fact, key='member')")
         if key not in hints:
-            raise DeclarationError(f"key == {key!r}, must be a column of {name} ({', '.join(hints) or 'none declared'})")
+            raise DeclarationError(
+                f"key == {key!r}, must be a column of {name} ({', '.join(hints) or 'none declared'})"
+            )
         fields = tuple(_field(name, n, h, defaults.get(n)) for n, h in hints.items())
         entity = any(getattr(base, "_entity", False) for base in bases)
         schema = Schema(
-            table or snake_case(name), key, fields, entity, tuple(unique), scheduled, dict(renamed or {}), tuple(personal)
+            table or snake_case(name),
+            key,
+            fields,
+            entity,
+            tuple(unique),
+            scheduled,
+            dict(renamed or {}),
+            tuple(personal),
         )
         if schema.field(key).kind not in ("int", "str"):
             raise DeclarationError(f"{name}.{key}: {schema.field(key).kind}, must be int or str to be a key")

@@ -42,7 +42,9 @@ def read(
     for frame in reader(path, batch_rows):
         absent = [c for c in rename if c not in frame.columns]
         if absent:
-            raise BadInputError(f"column == {absent[0]!r}, must be a column of {path.name} ({', '.join(frame.columns)})")
+            raise BadInputError(
+                f"column == {absent[0]!r}, must be a column of {path.name} ({', '.join(frame.columns)})"
+            )
         yield frame.rename(rename)
 
 
@@ -67,7 +69,9 @@ def _parquet(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:
             assert isinstance(frame, pl.DataFrame)
             yield frame
     except (pa.ArrowInvalid, OSError) as error:
-        raise BadInputError(f"{path.name} is no whole Parquet file: it may be cut short ({_first_line(error)})") from error
+        raise BadInputError(
+            f"{path.name} is no whole Parquet file: it may be cut short ({_first_line(error)})"
+        ) from error
 
 
 def _csv(path: Path, batch_rows: int) -> Iterator[pl.DataFrame]:

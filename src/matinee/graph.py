@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from matinee.exceptions import MatineeError, UnknownNameError
-from matinee.results import Table
 from matinee.registry import Registry
+from matinee.results import Table
 
 KINDS = ("fact", "features", "pin", "model", "policy", "decision", "experiment", "evidence")
 
@@ -74,7 +74,9 @@ class Graph:
                 )
             for source, use in (uses or {}).items():
                 source_kind, source_name = parse(source)
-                db.execute("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, '{}', ?)", (source, source_kind, source_name, now))
+                db.execute(
+                    "INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, '{}', ?)", (source, source_kind, source_name, now)
+                )
                 db.execute("INSERT OR REPLACE INTO edges VALUES (?, ?, ?, ?)", (source, uri, use, now))
         return uri
 
@@ -82,7 +84,7 @@ class Graph:
         """Make these the only edges of that kind into a thing (a decision is live with other policies than before)."""
         with self._registry.transaction() as db:
             db.execute("DELETE FROM edges WHERE target = ? AND kind = ?", (uri, kind))
-        self.put(uri, None, {source: kind for source in uses})
+        self.put(uri, None, dict.fromkeys(uses, kind))
 
     def get(self, uri: str) -> Node:
         """The thing of that URI.
@@ -98,7 +100,10 @@ class Graph:
     def nodes(self, kind: str | None = None) -> list[Node]:
         """Every thing, or every thing of a kind, oldest first."""
         where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
-        return [_node(r) for r in self._registry.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY at", *values)]
+        return [
+            _node(r)
+            for r in self._registry.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY at", *values)
+        ]
 
     def edges(self) -> list[Edge]:
         """Every edge, oldest first."""

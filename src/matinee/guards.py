@@ -101,14 +101,16 @@ class licensed(BaseGuard):  # noqa: N801  # reads as a word in a list of guards
         return self.fact
 
     def mask(self, request: Request, candidates: Candidates) -> Array:
+        import numpy as np
+
         now = to_us(request.at)
         prefix = self.fact.schema.name
         starts = _column(self.name, candidates, f"{prefix}.{self.starts}")
         ends = _column(self.name, candidates, f"{prefix}.{self.ends}")
-        inside = (starts <= now) & (now < ends)
+        inside: Array = np.logical_and(starts <= now, now < ends)
         if self.territory:
             at = _column(self.name, candidates, f"{prefix}.{self.territory}")
-            inside &= (at == "*") | (at == str(request.context.get(self.where, "")))
+            inside = np.logical_and(inside, (at == "*") | (at == str(request.context.get(self.where, ""))))
         result: Array = inside.any(axis=1) if inside.ndim == 2 else inside
         return result
 

@@ -82,19 +82,18 @@ class Evaluation(Table):
         return self.difference_interval is not None and self.difference_interval[0] > 0
 
     def rows(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        for one in self.evidence:
-            rows.append(
-                {
-                    "policy": one.policy,
-                    "method": one.method,
-                    "value": one.value,
-                    "interval": None if one.low is None else (one.low, one.high),
-                    "effective n": round(one.effective_n),
-                    "choices": one.n,
-                    "mean weight": one.mean_weight,
-                }
-            )
+        rows: list[dict[str, Any]] = [
+            {
+                "policy": one.policy,
+                "method": one.method,
+                "value": one.value,
+                "interval": None if one.low is None else (one.low, one.high),
+                "effective n": round(one.effective_n),
+                "choices": one.n,
+                "mean weight": one.mean_weight,
+            }
+            for one in self.evidence
+        ]
         if self.logged is not None:
             rows.append(
                 {
@@ -166,14 +165,20 @@ def evaluate(
         )
     ready = studio.policy(policy)
     name = policy if isinstance(policy, str) else studio.save_policy(decision, ready)
-    cut = mature_before(decision, studio.clock()) if lateness is None else mature_before(decision, studio.clock(), lateness)
+    cut = (
+        mature_before(decision, studio.clock())
+        if lateness is None
+        else mature_before(decision, studio.clock(), lateness)
+    )
     log = _log(studio, decision, since, min(until, cut) if until else cut)
     if log.n < 2:
         reason = (
             f"decision {decision.name!r} has {log.n} logged choices with a complete reward, must have at least 50; "
             "serve it, or wait until the reward's time is over, then `matinee seal`"
         )
-        result = Evaluation(decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against)
+        result = Evaluation(
+            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against
+        )
         return _kept(studio, result, record)
     walked = _walk(studio, decision, ready, log)
     other = None if against == "logged" else _walk(studio, decision, studio.policy(against), log)
@@ -212,7 +217,7 @@ def _log(studio: Studio, decision: Decision, since: datetime | None, until: date
     choices = keep(choices, pl.col("fallback").is_null(), "the fallback acted: nothing was drawn")
     choices = keep(choices, pl.col("propensities").list.len() > 0, "they carry no propensity")
     choices = choices.sort("at", "id")
-    slots = max(1, int(choices["action"].list.len().max() or 1)) if len(choices) else 1  # type: ignore[call-overload]
+    slots = max([1, *choices["action"].list.len().to_list()])
     rewards, filled = np.zeros((len(choices), slots)), np.zeros((len(choices), slots), np.bool_)
     if len(choices):
         rewarded = rewarded_slots(studio, decision, choices)
@@ -246,7 +251,7 @@ def _walk(studio: Studio, decision: Decision, policy: Policy, log: _Log) -> _Wal
         candidates = tables(row["items_at"], names)
         context = json.loads(row["context"])
         profiled = context.pop("profiled", True)
-        unit = features[i] if profiled else {k: None for k in features[i]}
+        unit = features[i] if profiled else dict.fromkeys(features[i])
         request = Request(decision.name, row["unit"], row["at"], context, unit)
         groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
         limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
@@ -268,19 +273,14 @@ def _features(studio: Studio, decision: Decision, policy: Policy, frame: pl.Data
     needed: dict[str, Features] = {f.name: f for s in policy.scorers() for f in s.needs if f.key == decision.unit}
     if not needed:
         return [{} for _ in range(len(frame))]
-    columns: list[pl.DataFrame] = []
     integer = len(frame) > 0 and frame["unit_type"][0] == "int"
-    labels = frame.select(
-        pl.col("unit").cast(pl.Int64 if integer else pl.String).alias(decision.unit), pl.col("at")
-    )
-    for one in needed.values():
-        columns.append(one.batch(studio.facts, labels).select(one.names))
+    labels = frame.select(pl.col("unit").cast(pl.Int64 if integer else pl.String).alias(decision.unit), pl.col("at"))
+    columns = [one.batch(studio.facts, labels).select(one.names) for one in needed.values()]
     return pl.concat(columns, how="horizontal").to_dicts() if columns else []
 
 
 def _generations(studio: Studio, decision: Decision, frame: pl.DataFrame) -> Any:
     """Finds the candidates' columns of a generation: `find(items_at, names) -> Candidates`."""
-    import polars as pl
 
     if decision.options is not None:
         options = decision.options.candidates()
@@ -393,7 +393,9 @@ def _modelled(
     keys = sorted({k for c in contexts for k in c})
     base = pl.DataFrame({k: [c.get(k) for c in contexts] for k in keys}, strict=False) if keys else pl.DataFrame()
     base = base.select([c for c in base.columns if not base[c].dtype.is_nested()])
-    taken = pl.Series("action", [str(ids[logged[0]]) for ids, logged in zip(walked.candidates, walked.logged, strict=True)])
+    taken = pl.Series(
+        "action", [str(ids[logged[0]]) for ids, logged in zip(walked.candidates, walked.logged, strict=True)]
+    )
     rewards = log.rewards[:, 0]
     for fold in np.unique(folds):
         train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -431,7 +433,17 @@ def _result(
         paired = skewed_interval(difference, ours[1] - influence, data.codes, data.clusters, 0.95)
         span = (paired.low, paired.high)
     return Evaluation(
-        decision.name, name, tuple(found), logged, mean, difference, span, refused, log.left_out, decision.reward_unit, against
+        decision.name,
+        name,
+        tuple(found),
+        logged,
+        mean,
+        difference,
+        span,
+        refused,
+        log.left_out,
+        decision.reward_unit,
+        against,
     )
 
 
@@ -456,7 +468,7 @@ def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
         "refused": result.refused,
         "missing": None if head is None else head.missing,
         "unit": result.unit,
-        "rows": [{k: v for k, v in r.items()} for r in result.rows()],
+        "rows": result.rows(),
     }
     method = "none" if head is None else head.method
     with studio.registry.transaction() as db:

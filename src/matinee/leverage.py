@@ -101,7 +101,9 @@ def leverage(studio: Studio) -> Leverage:
         features_shared=sum(len(d) > 1 for d in users.values()),
         feature_sets=len(studio.features),
         lines_a_decision={d.name: _lines(d) / max(1, len(d.decisions)) for d in studio.domains.values()},
-        days_to_first_release=None if firsts is None or first_fact is None else max(0.0, (firsts - first_fact) / 86_400),
+        days_to_first_release=None
+        if firsts is None or first_fact is None
+        else max(0.0, (firsts - first_fact) / 86_400),
         releases_evaluated=len(judged) / len(releases) if releases else None,
         unused_models=tuple(_unused(studio)),
     )
@@ -136,7 +138,13 @@ def _unused(studio: Studio) -> list[str]:
 def _lines(domain: Domain) -> int:
     """Lines of code of the package or file that declares a domain: neither blank nor comment."""
     sources: set[Path] = set()
-    for thing in [*domain.facts, *domain.recipes.values(), *domain.importers.values(), *domain.backtests.values()]:
+    things: list[Any] = [
+        *domain.facts,
+        *domain.recipes.values(),
+        *domain.importers.values(),
+        *domain.backtests.values(),
+    ]
+    for thing in things:
         try:
             found = inspect.getsourcefile(thing)
         except TypeError:
@@ -145,6 +153,7 @@ def _lines(domain: Domain) -> int:
             sources.add(Path(found))
     folders = {s.parent for s in sources if (s.parent / "__init__.py").exists()}
     files = {f for folder in folders for f in folder.glob("*.py")} | {s for s in sources if s.parent not in folders}
-    return sum(sum(1 for line in f.read_text().splitlines() if line.strip() and not line.strip().startswith("#")) for f in files)
-
-
+    return sum(
+        sum(1 for line in f.read_text().splitlines() if line.strip() and not line.strip().startswith("#"))
+        for f in files
+    )

@@ -77,6 +77,7 @@ class UnitFeatures:
     events: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)
     appended: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)  # with the time of appending
     by_key: dict[str, dict[Any, list[tuple[type[Fact], dict[str, Any]]]]] = field(default_factory=dict)
+    sealed: int = 0  # segments of this process's stream up to here are in the generation
 
     def read(self, features: Features, key: Id, at: datetime) -> dict[str, Any]:
         """The features of a key as of a time."""
@@ -95,7 +96,9 @@ class UnitFeatures:
         return dict(online.read(key, to_us(at)))
 
     def feed(self, fact: type[Fact], row: dict[str, Any], segment: int) -> None:
-        """Take in one event: `row` has the fact's columns, `at`, `known` and `seq`."""
+        """Take in one event: `row` has the fact's columns, `at`, `known` and `seq`; `segment` of the log holds it."""
+        if segment <= self.sealed:
+            return  # sealed and published between its append and now: the generation has it
         self.events.append((fact, row, segment))
         self._take(fact, row)
 
@@ -115,8 +118,9 @@ class UnitFeatures:
     def restart(self, sealed: int, as_of: int = 0, pinned: int = 0) -> None:
         """Begin anew on a newer generation: events of segments up to `sealed` are in it, and appended rows that were
         visible by `as_of`, unless they came (late) after its snapshots were pinned."""
-        while self.events and self.events[0][2] <= sealed:
-            self.events.popleft()
+        self.sealed = max(self.sealed, sealed)
+        # Threads feed in another order than they appended, so an older segment may lie behind a newer one.
+        self.events = deque(e for e in self.events if e[2] > sealed)
         self.appended = deque(
             (f, row, when) for f, row, when in self.appended if max(row["at"], row["known"]) > as_of or when > pinned
         )
@@ -221,8 +225,10 @@ class Live:
             self.counts[f"decisions:{decision.name}"] += 1
             if choice.fallback:
                 self.counts[f"fallbacks:{decision.name}"] += 1
-            if not dry:
-                self.ledger.append(choice)
+            ledger = None if dry else self.ledger
+        if ledger is not None:
+            ledger.append(choice)  # outside the lock: requests that wait for the disk share one sync
+            with self._lock:
                 self._remember(choice)
         return choice
 
@@ -313,14 +319,15 @@ class Live:
             choice=choice_id, fact=kind.schema.name, row=dict(made.row), at=happened, known=known,
         )  # fmt: skip
         with self._lock:
-            again = outcome.id in self._seen
-            self.ledger.append(outcome)
+            ledger = self.ledger
+        segment = ledger.append(outcome)  # outside the lock, as in `decide`
+        with self._lock:
+            if outcome.id not in self._seen:
+                full = {**made.row, "at": to_us(happened), "known": to_us(known), "seq": to_us(now), "choice": choice_id, "outcome": outcome.id}
+                self.units.feed(kind, full, segment)
             self._seen[outcome.id] = None
             if len(self._seen) > 16 * RECENT:
                 del self._seen[next(iter(self._seen))]
-            if not again:
-                full = {**made.row, "at": to_us(happened), "known": to_us(known), "seq": to_us(now), "choice": choice_id, "outcome": outcome.id}
-                self.units.feed(kind, full, self.ledger.segment)
             self.counts["outcomes"] += 1
         return outcome
 
@@ -333,15 +340,17 @@ class Live:
         for one in taken:
             if one not in options:
                 raise UnknownNameError("option", one, [str(o) for o in options])
-            if options[one].blocked_by:  # type: ignore[index]
-                raise MatineeError(f"option {one!r} is kept out by {options[one].blocked_by!r}, must not be chosen")  # type: ignore[index]
+            if options[one].blocked_by:
+                raise MatineeError(f"option {one!r} is kept out by {options[one].blocked_by!r}, must not be chosen")
         if not by:
             raise MatineeError("by == '', must name the person who decided")
         made: Choice = msgspec.structs.replace(
             choice, id=new_id(), action=taken, chosen_by=by, at=self.studio.clock(), context={**choice.context, "advice": choice.id}
         )
         with self._lock:
-            self.ledger.append(made)
+            ledger = self.ledger
+        ledger.append(made)
+        with self._lock:
             self._remember(made)
         return made
 

@@ -57,7 +57,9 @@ class Quarantine:
             The batch's name, or None when there were no rows.
         """
         lines = [
-            json.dumps({"row": {k: plain(v) for k, v in row.items()}, "reasons": list(reasons), "source": source}, default=str)
+            json.dumps(
+                {"row": {k: plain(v) for k, v in row.items()}, "reasons": list(reasons), "source": source}, default=str
+            )
             for row, reasons in rows
         ]
         if not lines:
@@ -104,9 +106,7 @@ class Quarantine:
         if not rows:
             path.unlink()
             return
-        text = "".join(
-            json.dumps({"row": h.row, "reasons": list(h.reasons), "source": h.source}) + "\n" for h in rows
-        )
+        text = "".join(json.dumps({"row": h.row, "reasons": list(h.reasons), "source": h.source}) + "\n" for h in rows)
         write_whole(path, text.encode())
 
     def drop(self, batch: str) -> int:

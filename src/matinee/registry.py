@@ -125,7 +125,9 @@ class Registry:
                 free = row is None or row[2] <= now or not _alive(row[0])
                 if free:
                     token = 1 if row is None else row[1] + 1
-                    db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (name, holder, token, now + seconds))
+                    db.execute(
+                        "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (name, holder, token, now + seconds)
+                    )
             if free:
                 break
             if time.monotonic() >= give_up:

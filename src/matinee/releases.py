@@ -17,8 +17,8 @@ from typing import Any
 from matinee.checks import must
 from matinee.exceptions import ReleaseError, UnknownNameError
 from matinee.graph import Graph
-from matinee.results import Table
 from matinee.registry import Registry
+from matinee.results import Table
 
 LIVE, CHALLENGER, BASELINE = "live", "challenger", "baseline"
 
@@ -63,7 +63,10 @@ class Release(Table):
         return [a.policy for a in self.arms]
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{"release": self.number, "arm": a.name, "policy": a.policy, "share": a.share, "role": a.role} for a in self.arms]
+        return [
+            {"release": self.number, "arm": a.name, "policy": a.policy, "share": a.share, "role": a.role}
+            for a in self.arms
+        ]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Releases:
     def all(self, decision: str) -> list[Release]:
         """Every release of a decision, newest first."""
         rows = self._registry.query(
-            "SELECT decision, number, kind, arms, note, by, at FROM releases WHERE decision = ? ORDER BY number DESC", decision
+            "SELECT decision, number, kind, arms, note, by, at FROM releases WHERE decision = ? ORDER BY number DESC",
+            decision,
         )
         return [_release(r) for r in rows]
 
@@ -103,7 +107,9 @@ class Releases:
     ) -> Release:
         """Add a row, which is live from now on, and draw it in the lineage."""
         with self._registry.transaction() as db:
-            number = db.execute("SELECT coalesce(max(number), 0) + 1 FROM releases WHERE decision = ?", (decision,)).fetchone()[0]
+            number = db.execute(
+                "SELECT coalesce(max(number), 0) + 1 FROM releases WHERE decision = ?", (decision,)
+            ).fetchone()[0]
             body = json.dumps({"arms": [vars(a) for a in arms], "salt": salt, "guards": list(guards)})
             row = (decision, number, kind, body, note, by, time.time())
             db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -130,7 +136,9 @@ class Releases:
             current = rows[0]
             earlier = [r for r in rows[1:] if r.arms != current.arms and r.number < _origin(rows, current).number]
             if not earlier:
-                raise ReleaseError(f"release {current.number} of {decision!r} is the first one, must have one before it")
+                raise ReleaseError(
+                    f"release {current.number} of {decision!r} is the first one, must have one before it"
+                )
             target = earlier[0]
         else:
             found = [r for r in rows if r.number == to]
@@ -221,4 +229,6 @@ def check_loaded(root: str, decision: str, policy: str, modules: Sequence[str]) 
 def _release(row: Sequence[Any]) -> Release:
     body = json.loads(row[3])
     arms = tuple(Arm(**a) for a in body["arms"])
-    return Release(row[0], int(row[1]), row[2], arms, body["salt"], tuple(body["guards"]), row[4], row[5], float(row[6]))
+    return Release(
+        row[0], int(row[1]), row[2], arms, body["salt"], tuple(body["guards"]), row[4], row[5], float(row[6])
+    )

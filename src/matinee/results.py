@@ -23,7 +23,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    if isinstance(value, int) or float(value).is_integer() and abs(value) < 1e15:
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         text = f"{int(value):,}"
     else:
         size = math.floor(math.log10(abs(value))) if math.isfinite(value) and value else 0
@@ -65,7 +65,9 @@ class Table:
     def _repr_html_(self) -> str:
         rows = self.rows()
         head = "".join(f"<th>{html.escape(str(k))}</th>" for k in (rows[0] if rows else {}))
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in r.values()) + "</tr>" for r in rows)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_cell(v))}</td>" for v in r.values()) + "</tr>" for r in rows
+        )
         notes = "".join(f"<p>{html.escape(n)}</p>" for n in self.notes())
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
 

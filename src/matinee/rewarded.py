@@ -76,7 +76,9 @@ def rewarded_slots(
 
 def _costs(table: object, name: str, decision: Decision) -> dict[object, float]:
     if not isinstance(table, dict) or name not in table:
-        raise BadInputError(f"cost({name!r}) of decision {decision.name!r}, must name a numeric attribute of its options")
+        raise BadInputError(
+            f"cost({name!r}) of decision {decision.name!r}, must name a numeric attribute of its options"
+        )
     return dict(table[name])
 
 
@@ -89,6 +91,4 @@ def context_columns(slots: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     if not keys:
         return slots
     parsed = [json.loads(c) if c else {} for c in slots["context"].to_list()]
-    return slots.with_columns(
-        pl.Series(f"context.{k}", [p.get(k) for p in parsed], strict=False) for k in keys
-    )
+    return slots.with_columns(pl.Series(f"context.{k}", [p.get(k) for p in parsed], strict=False) for k in keys)

@@ -54,7 +54,9 @@ class Term:
         if self.kind == "cost":
             return f"{sign}cost of {self.column or 'the action'}"
         what = f"{self.kind} {self.value!r}" if self.value is not None else f"{self.kind} {self.fact!r}"
-        return f"{sign}{what} within {_words(self.within)}" + (f" where {self.where!r}" if self.where is not None else "")
+        return f"{sign}{what} within {_words(self.within)}" + (
+            f" where {self.where!r}" if self.where is not None else ""
+        )
 
 
 class Reward:
@@ -105,7 +107,7 @@ def did(fact: type[Fact], *, within: str | timedelta, where: ColumnLike = None) 
     return Reward([Term("did", fact, None, where, duration(within))])
 
 
-def sum(  # noqa: A001  # the field's word; the builtin is not needed here
+def sum(  # the field's word; the builtin is not needed here
     value: ColumnLike,
     window: str | timedelta | None = None,
     *,
@@ -192,7 +194,9 @@ def slot_rewards(
     if reward.function is not None:
         given = pl.Series("reward", reward.function(choices), dtype=pl.Float64, strict=False)
         if len(given) != len(choices):
-            raise DeclarationError(f"the reward function gave {len(given)} rewards, must give {len(choices)}, one a row")
+            raise DeclarationError(
+                f"the reward function gave {len(given)} rewards, must give {len(choices)}, one a row"
+            )
         return choices.with_columns(given)
     total_ = pl.lit(0.0)
     out = choices.with_row_index("_row").with_columns(pl.col("_row").cast(pl.Int64))
@@ -216,7 +220,12 @@ def slot_rewards(
 
 
 def _fact_term(
-    term: Term, name: str, choices: pl.DataFrame, scan: Callable[[type[Fact]], pl.LazyFrame], unit: str, among: str | None
+    term: Term,
+    name: str,
+    choices: pl.DataFrame,
+    scan: Callable[[type[Fact]], pl.LazyFrame],
+    unit: str,
+    among: str | None,
 ) -> pl.DataFrame:
     import polars as pl
 
@@ -238,16 +247,22 @@ def _fact_term(
         slots = slots.filter(pl.col("slot") == 0)
     on_action = (["action"], ["_action"]) if by_slot else ([], [])
     tied = slots.join(
-        facts.filter(pl.col("_choice").is_not_null()), left_on=["choice", *on_action[0]], right_on=["_choice", *on_action[1]]
+        facts.filter(pl.col("_choice").is_not_null()),
+        left_on=["choice", *on_action[0]],
+        right_on=["_choice", *on_action[1]],
     )
     hits = [tied.select("_row", "at", "_at", "_value")]
     if "_unit" in facts.columns:
         loose = slots.join(
-            facts.filter(pl.col("_choice").is_null()), left_on=["unit", *on_action[0]], right_on=["_unit", *on_action[1]]
+            facts.filter(pl.col("_choice").is_null()),
+            left_on=["unit", *on_action[0]],
+            right_on=["_unit", *on_action[1]],
         )
         hits.append(loose.select("_row", "at", "_at", "_value"))
     inside = (pl.col("_at") > pl.col("at")) & (pl.col("_at") <= pl.col("at") + term.within)
-    found = pl.concat(hits).filter(inside).group_by("_row").agg(pl.col("_value").sum().alias(name), pl.len().alias("_n"))
+    found = (
+        pl.concat(hits).filter(inside).group_by("_row").agg(pl.col("_value").sum().alias(name), pl.len().alias("_n"))
+    )
     if term.kind == "did":
         found = found.with_columns((pl.col("_n") > 0).cast(pl.Float64).alias(name))
     elif term.kind == "count":

@@ -136,7 +136,11 @@ class Trained:
         """Write the model and what it reads; its features are named, and come from the studio on loading."""
         self.model.save(folder / "model")
         inputs = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.inputs).items()}
-        meta = {"inputs": inputs, "features": [f.name for f in self.features], "parts": {k: s.name for k, s in self.parts.items()}}
+        meta = {
+            "inputs": inputs,
+            "features": [f.name for f in self.features],
+            "parts": {k: s.name for k, s in self.parts.items()},
+        }
         write_whole(folder / "trained.json", json.dumps(meta, indent=1).encode())
 
     @classmethod
@@ -145,7 +149,8 @@ class Trained:
         from matinee import models
 
         meta = _read_json(folder / "trained.json")
-        inputs = Inputs(**{k: tuple(v) if isinstance(v, list) else v for k, v in meta["inputs"].items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta["inputs"].items()}
+        inputs = Inputs(**given)
         return cls("", models.load(folder / "model"), inputs)
 
     def __repr__(self) -> str:
@@ -167,7 +172,9 @@ class Shelf:
 
     def names(self) -> list[str]:
         """Every `name@version`, by name, oldest version first."""
-        return [f"{v.parent.name}@{v.name}" for v in sorted(self.folder.glob("*/*"), key=_by_version) if v.name.isdigit()]
+        return [
+            f"{v.parent.name}@{v.name}" for v in sorted(self.folder.glob("*/*"), key=_by_version) if v.name.isdigit()
+        ]
 
     def newest(self, name: str) -> str | None:
         """The newest version of a name, or None."""

@@ -14,8 +14,8 @@ from matinee.exceptions import BadInputError, UnknownNameError
 from matinee.facts import SYSTEM, Fact, Schema, fact_class
 from matinee.graph import Graph
 from matinee.quarantine import Quarantine
-from matinee.results import Table
 from matinee.registry import Registry
+from matinee.results import Table
 from matinee.times import instant
 from matinee.validate import check_rows
 
@@ -55,7 +55,13 @@ class FactStore:
     def __init__(
         self, tables: Tables, quarantine: Quarantine, registry: Registry, graph: Graph, clock: Callable[[], datetime]
     ) -> None:
-        self.tables, self.quarantine, self._registry, self._graph, self._clock = tables, quarantine, registry, graph, clock
+        self.tables, self.quarantine, self._registry, self._graph, self._clock = (
+            tables,
+            quarantine,
+            registry,
+            graph,
+            clock,
+        )
         self._facts: dict[str, type[Fact]] = {}
         self.listeners: list[Callable[[type[Fact], pl.DataFrame], None]] = []  # told of every frame that was appended
         for node in graph.nodes("fact"):
@@ -155,7 +161,9 @@ class FactStore:
         key = f"append:{kind.schema.name}:{digest}:{json.dumps(dict(columns or {}), sort_keys=True)}"
         before = self._registry.recall(key)
         if before is not None:
-            return Appended(kind.schema.name, before["appended"], before["quarantined"], tuple(before["batches"]), again=True)
+            return Appended(
+                kind.schema.name, before["appended"], before["quarantined"], tuple(before["batches"]), again=True
+            )
         mark = f"matinee.file.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
         done = int(self.tables.properties(kind.schema.name).get(mark, "0"))
         appended = quarantined = 0
@@ -164,7 +172,7 @@ class FactStore:
             if i >= done:
                 if ignore_extra:
                     keep = {*kind.schema.columns, "at", "known"}
-                    frame = frame.select([c for c in frame.columns if c in keep])  # noqa: PLW2901
+                    frame = frame.select([c for c in frame.columns if c in keep])
                 part = self.append(kind, frame, source=path.name, mark={mark: str(i + 1)})
                 appended, quarantined = appended + part.appended, quarantined + part.quarantined
                 batches += part.batches
@@ -305,8 +313,11 @@ def _more_bad(bad: pl.DataFrame, twice: pl.DataFrame, schema: Schema) -> pl.Data
     more = twice.with_columns(pl.lit([reason], dtype=pl.List(pl.String)).alias("reasons"))
     if not len(bad):
         return more
-    both = [f.with_columns(pl.exclude("reasons").cast(pl.String, strict=False)) for f in (bad, more)] if _listless(bad, more) \
+    both = (
+        [f.with_columns(pl.exclude("reasons").cast(pl.String, strict=False)) for f in (bad, more)]
+        if _listless(bad, more)
         else [bad, more]
+    )
     return pl.concat(both, how="diagonal_relaxed")
 
 

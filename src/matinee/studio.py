@@ -14,15 +14,22 @@ from matinee import domain as domains
 from matinee.checks import must
 from matinee.choices import Choice, Id, Outcome
 from matinee.decisions import Decision
-from matinee.exceptions import ConsentError, DeclarationError, MatineeError, ReleaseError, StorageError, UnknownNameError
+from matinee.exceptions import (
+    ConsentError,
+    DeclarationError,
+    MatineeError,
+    ReleaseError,
+    StorageError,
+    UnknownNameError,
+)
 from matinee.facts import Fact
 from matinee.graph import Graph, Impact
 from matinee.policies import Candidates, Policy, Request, Scorer, from_spec
 from matinee.quarantine import Quarantine, write_whole
+from matinee.registry import Registry
 from matinee.releases import Arm, Gate, Release, Releases, arms_after, gate
 from matinee.rights import Consent
 from matinee.scorers import Shelf, Storable, Trained
-from matinee.registry import Registry
 from matinee.store import Appended, FactStore
 from matinee.times import utc_now
 
@@ -102,7 +109,9 @@ class Studio:
         """Know a feature set by its name."""
         known = self._features.get(features.name)
         if known is not None and known.hash != features.hash:
-            raise DeclarationError(f"features {features.name!r} are declared twice with different contents, must have two names")
+            raise DeclarationError(
+                f"features {features.name!r} are declared twice with different contents, must have two names"
+            )
         self._features[features.name] = features
         for fact in features.facts:
             self.facts.fact(fact)
@@ -121,7 +130,9 @@ class Studio:
         uses |= {f"fact://{f.schema.name}": "rewards" for f in (decision.reward.facts if decision.reward else ())}
         data = {
             "unit": decision.unit,
-            "among": decision.entity or [o.id for o in decision.options.options] if decision.options else decision.entity,
+            "among": decision.entity or [o.id for o in decision.options.options]
+            if decision.options
+            else decision.entity,
             "slots": decision.slots,
             "mode": decision.mode,
             "guards": decision.guard_names,
@@ -161,7 +172,9 @@ class Studio:
             return self.facts.append_file(fact, data, **options)
         return self.facts.append(fact, data, **options)
 
-    def as_of(self, fact: str | type[Fact], at: datetime | str | None = None, known: datetime | str | None = None) -> pl.DataFrame:
+    def as_of(
+        self, fact: str | type[Fact], at: datetime | str | None = None, known: datetime | str | None = None
+    ) -> pl.DataFrame:
         """The fact as it stood at a time, as far as it was known."""
         return self.facts.as_of(fact, at, known)
 
@@ -239,7 +252,9 @@ class Studio:
                 return name
         for scorer in policy.scorers():
             if scorer.name not in self.shelf.names():
-                raise ReleaseError(f"scorer {scorer.name!r} is not kept in this studio, must be: studio.keep(name, scorer)")
+                raise ReleaseError(
+                    f"scorer {scorer.name!r} is not kept in this studio, must be: studio.keep(name, scorer)"
+                )
         name = f"{decision.name}@{self.registry.reserve(f'policy:{decision.name}')}"
         self.graph.put(
             f"policy://{name}",
@@ -316,7 +331,11 @@ class Studio:
         arms = arms_after(live, name, share, baseline)
         ramp = live is not None and any(a.policy == name and a.role == "challenger" for a in live.arms)
         salt = live.salt if live is not None and ramp else f"{decision.name}:{name}"
-        notes = [note, without_evidence and f"without evidence: {without_evidence}", guards_changed and f"guards: {guards_changed}"]
+        notes = [
+            note,
+            without_evidence and f"without evidence: {without_evidence}",
+            guards_changed and f"guards: {guards_changed}",
+        ]
         made = self.releases.put(
             decision.name, "release", arms, salt=salt, guards=decision.guard_names,
             note="; ".join(n for n in notes if n), by=by,
@@ -416,7 +435,9 @@ class Studio:
         if unit is None:
             unit = more.pop(found.unit, None)
         if unit is None:
-            raise MatineeError(f"{found.unit} is missing, must be given: studio.decide({found.name!r}, {found.unit}=...)")
+            raise MatineeError(
+                f"{found.unit} is missing, must be given: studio.decide({found.name!r}, {found.unit}=...)"
+            )
         return self.live.decide(found, unit, {**(context or {}), **more}, at=at, dry=dry)
 
     def record(
@@ -529,7 +550,7 @@ class Studio:
         return f"Studio({self.root.name!r}, {len(self.facts.names())} facts, {len(self._decisions)} decisions)"
 
 
-def open(  # noqa: A001  # `mt.open("./acme")` is how it is read
+def open(  # `mt.open("./acme")` is how it is read
     root: str | Path, *, domains: Sequence[str] = (), clock: Callable[[], datetime] = utc_now, engine: str = "local"
 ) -> Studio:
     """Open a studio, or make one where the folder is new or empty.
@@ -548,7 +569,9 @@ def open(  # noqa: A001  # `mt.open("./acme")` is how it is read
     if marker.is_file():
         layout = json.loads(marker.read_text()).get("layout")
         if layout != LAYOUT:
-            raise StorageError(f"{folder.name} has layout {layout}, must be {LAYOUT}: it was written by another version")
+            raise StorageError(
+                f"{folder.name} has layout {layout}, must be {LAYOUT}: it was written by another version"
+            )
     elif folder.is_dir() and any(p.name != CONFIG for p in folder.iterdir()):
         raise StorageError(f"{folder.name} is a folder with other files in it, must be a studio or empty")
     else:

@@ -165,7 +165,10 @@ def _joined(one: Features, source: Pinned, frame: pl.DataFrame, *, key: str, at:
     distinct = pairs.unique(maintain_order=True).drop_nulls()
     values = one.batch(source, distinct).rename({n: f"{prefix}{n}" for n in wanted})
     joined = pairs.join(
-        values.select(one.key, "at", *[f"{prefix}{n}" for n in wanted]), on=[one.key, "at"], how="left", maintain_order="left"
+        values.select(one.key, "at", *[f"{prefix}{n}" for n in wanted]),
+        on=[one.key, "at"],
+        how="left",
+        maintain_order="left",
     )
     return frame.with_columns(joined.select([f"{prefix}{n}" for n in wanted]))
 
@@ -195,7 +198,9 @@ def _scores(parts: Mapping[str, Scorer], decision: Decision, frame: pl.DataFrame
         return out
     unit = [c for c in frame.columns if c.startswith("unit.")]
     context = [c for c in frame.columns if c.startswith("context.")]
-    columns = {k: v for c in frame.columns if c.startswith("item.") for k, v in catalogue.as_columns(c[5:], frame[c]).items()}
+    columns = {
+        k: v for c in frame.columns if c.startswith("item.") for k, v in catalogue.as_columns(c[5:], frame[c]).items()
+    }
     actions = frame["action"].to_numpy()
     groups = (
         frame.lazy()
@@ -257,7 +262,13 @@ def code_version(folder: Path | None = None) -> str:
 
 
 def split_inputs(
-    on: Sequence[Any], decision: Decision, entity: type[Fact] | None, context: Sequence[str], *, clock: bool, action: bool
+    on: Sequence[Any],
+    decision: Decision,
+    entity: type[Fact] | None,
+    context: Sequence[str],
+    *,
+    clock: bool,
+    action: bool,
 ) -> tuple[Inputs, list[Features], list[Features], dict[str, Scorer]]:
     """Sort what a model is trained on by where it comes from: the unit, the candidate, other scorers."""
     from matinee.features import Features
@@ -267,7 +278,9 @@ def split_inputs(
     parts: dict[str, Scorer] = {}
     for one in on:
         if isinstance(one, Features):
-            (item if entity is not None and one.key == entity.schema.key and one.key != decision.unit else unit).append(one)
+            (item if entity is not None and one.key == entity.schema.key and one.key != decision.unit else unit).append(
+                one
+            )
         elif isinstance(one, Scorer):
             parts[one.name.rpartition("@")[0] or one.name] = one
         else:
@@ -276,7 +289,9 @@ def split_inputs(
     unit_names = [n for f in unit for n in f.names if f.types[n] in usable]
     item_names = [n for f in item for n in f.names if f.types[n] in usable]
     if entity is not None:
-        item_names += [f.name for f in entity.schema.fields if f.kind in ("int", "float", "bool") and f.name != entity.schema.key]
+        item_names += [
+            f.name for f in entity.schema.fields if f.kind in ("int", "float", "bool") and f.name != entity.schema.key
+        ]
     elif decision.options is not None:
         item_names += [n for n in decision.options.candidates().columns if "#" not in n]
     inputs = Inputs(tuple(unit_names), tuple(item_names), tuple(context), clock, tuple(parts), action)

@@ -84,12 +84,23 @@ def trial(studio: Studio, decision: Decision, *, planned: int = PLANNED) -> Tria
             half = 1.96 * float(np.sqrt(sample.variance / sample.units))
             value, low, high = sample.mean, sample.mean - half, sample.mean + half
         arms.append(
-            {"arm": arm.name, "role": arm.role, "policy": arm.policy, "share": arm.share, "units": units, "value": value, "low": low, "high": high}
+            {
+                "arm": arm.name,
+                "role": arm.role,
+                "policy": arm.policy,
+                "share": arm.share,
+                "units": units,
+                "value": value,
+                "low": low,
+                "high": high,
+            }
         )
     challenger = next((a for a in live.arms if a.role == "challenger"), None)
     said = None
     if challenger is not None and {challenger.name, live.live.name} <= samples.keys():
-        exposed = {a.name: int(rows.filter(pl.col("arm") == a.name)["unit"].n_unique()) for a in live.arms if a.share > 0}
+        exposed = {
+            a.name: int(rows.filter(pl.col("arm") == a.name)["unit"].n_unique()) for a in live.arms if a.share > 0
+        }
         ratio = ratio_check(exposed, {a.name: a.share for a in live.arms if a.share > 0})
         said = readout(
             samples[live.live.name], samples[challenger.name], design=Design(planned), ratio=ratio,

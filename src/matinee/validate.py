@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -71,20 +72,26 @@ def check_rows(schema: Schema, frame: pl.DataFrame, *, now: datetime) -> Checked
         if name not in frame.columns:
             columns.append(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias(name))
             continue
-        converted, broken, reason = _time(name, frame.schema[name])
+        converted, wrong, said = _time(name, frame.schema[name])
         # `known` may be left empty: it is then the moment of appending.
         columns.append((converted.fill_null(now) if name == "known" else converted).alias(name))
-        checks.append((broken, reason))
+        checks.append((wrong, said))
         if name == "at":
             checks.append((pl.col("at").is_null(), "at is empty, must say when it happened"))
     typed = frame.with_columns(columns)
     verdict = frame.lazy().select(
-        pl.concat_list([pl.when(bad).then(_text(why)).otherwise(None) for bad, why in checks] or [pl.lit(None, pl.String)])
+        pl.concat_list(
+            [pl.when(bad).then(_text(why)).otherwise(None) for bad, why in checks] or [pl.lit(None, pl.String)]
+        )
         .list.drop_nulls()
         .alias("reasons")
     )
     order = _time_order(schema, typed, now)
-    flags = frame.lazy().select(pl.any_horizontal([b.fill_null(value=False) for b, _ in checks]).alias("bad")).collect()["bad"]
+    flags = (
+        frame.lazy()
+        .select(pl.any_horizontal([b.fill_null(value=False) for b, _ in checks]).alias("bad"))
+        .collect()["bad"]
+    )
     flags = flags | order.select(pl.col("reason").is_not_null()).to_series()
     for name in ("choice", "outcome"):
         if name not in typed.columns:
@@ -189,16 +196,20 @@ def _bounds(one: Field, converted: pl.Expr) -> list[tuple[pl.Expr, str | pl.Expr
         checks.append((~converted.is_finite(), pl.format(f"{one.name} == {{}}, must be a finite number", shown)))
     if one.bounds is not None:
         for bound, word, broken in (
-            (one.bounds.ge, ">=", lambda c, b: c < b),
-            (one.bounds.gt, ">", lambda c, b: c <= b),
-            (one.bounds.le, "<=", lambda c, b: c > b),
-            (one.bounds.lt, "<", lambda c, b: c >= b),
+            (one.bounds.ge, ">=", operator.lt),
+            (one.bounds.gt, ">", operator.le),
+            (one.bounds.le, "<=", operator.gt),
+            (one.bounds.lt, "<", operator.ge),
         ):
             if bound is not None:
-                checks.append((broken(converted, bound), pl.format(f"{one.name} == {{}}, must be {word} {bound:g}", shown)))
+                checks.append(
+                    (broken(converted, bound), pl.format(f"{one.name} == {{}}, must be {word} {bound:g}", shown))
+                )
     if one.one_of is not None:
         words = ", ".join(map(str, one.one_of))
-        checks.append((~converted.is_in(list(one.one_of)), pl.format(f"{one.name} == {{}}, must be one of {words}", shown)))
+        checks.append(
+            (~converted.is_in(list(one.one_of)), pl.format(f"{one.name} == {{}}, must be one of {words}", shown))
+        )
     return checks
 
 
@@ -207,7 +218,7 @@ def _time_order(schema: Schema, typed: pl.DataFrame, now: datetime) -> pl.DataFr
     import polars as pl
 
     limit = now + AHEAD
-    reason = pl.when(pl.col("known") > limit).then(
+    reason: Any = pl.when(pl.col("known") > limit).then(
         pl.lit(f"known lies in the future, must not be after the time of appending ({now:%Y-%m-%d %H:%M} UTC)")
     )
     if not schema.scheduled and not schema.entity:

@@ -95,7 +95,9 @@ def train(
         "metrics": _fit_metrics(fitted, training),
         "decision": decision.name,
     }
-    uses = [f"features://{f.name}@{f.hash[:10]}" for f in [*unit, *item]] + [f"model://{p.name}" for p in parts.values()]
+    uses = [f"features://{f.name}@{f.hash[:10]}" for f in [*unit, *item]] + [
+        f"model://{p.name}" for p in parts.values()
+    ]
     _keep(studio, name or f"{decision.name}-ranker", trained, source, uses, record)
     return trained
 
@@ -164,9 +166,7 @@ def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[
     return slots.with_columns(pl.col("reward").alias("y"), group.alias("group")).drop("reward")
 
 
-def _consenting(
-    studio: Studio, rows: pl.DataFrame, purpose: str | None, source: Pinned
-) -> tuple[pl.DataFrame, int]:
+def _consenting(studio: Studio, rows: pl.DataFrame, purpose: str | None, source: Pinned) -> tuple[pl.DataFrame, int]:
     """Only the rows of units that have allowed the purpose, as of now; how many rows were left out."""
     if purpose is None:
         return rows, 0
@@ -224,7 +224,12 @@ class Reproduced(Table):
 
     def rows(self) -> list[dict[str, Any]]:
         return [
-            {"model": self.name, "same data": self.same_data, "same model": self.same_model, "rows erased since": self.erased}
+            {
+                "model": self.name,
+                "same data": self.same_data,
+                "same model": self.same_model,
+                "rows erased since": self.erased,
+            }
         ]
 
     def notes(self) -> list[str]:
@@ -233,7 +238,9 @@ class Reproduced(Table):
         return []
 
 
-def reproduce(studio: Studio, name: str, labels: pl.DataFrame | Callable[[Any], pl.DataFrame] | None = None) -> Reproduced:
+def reproduce(
+    studio: Studio, name: str, labels: pl.DataFrame | Callable[[Any], pl.DataFrame] | None = None
+) -> Reproduced:
     """Train a model again from its pinned snapshots and compare every bit.
 
     Args:
@@ -258,7 +265,9 @@ def reproduce(studio: Studio, name: str, labels: pl.DataFrame | Callable[[Any], 
     entity = catalogue.entity_of(decision, studio.facts) if decision.entity else None
     source = Pinned(studio.facts, data["snapshots"])
     if labels is None and data["labels"] == "a frame given by the caller":
-        raise MatineeError(f"model {name!r} was trained on a frame given by the caller, must be given it again: labels=")
+        raise MatineeError(
+            f"model {name!r} was trained on a frame given by the caller, must be given it again: labels="
+        )
     if labels is None and data["labels"] != "rewards of logged choices":
         module, _, qualname = data["labels"].partition(":")
         found: Any = import_module(module)
