@@ -145,7 +145,7 @@ def test_the_independent_checker_sees_every_kind_of_breach() -> None:
 
 
 def test_grid_makes_every_combination_with_its_attributes() -> None:
-    found = (grid(wait=["1h", "1d"], route=["a", "b"]) + [stop]).candidates()
+    found = (grid(wait=["1h", "1d"], route=["a", "b"]) + [stop]).candidates()  # noqa: RUF005
     assert found.ids.tolist() == ["1h a", "1h b", "1d a", "1d b", "stop"]
     assert found.columns["wait#us"].tolist() == [3_600_000_000] * 2 + [86_400_000_000] * 2 + [0]
     assert found.columns["route"].tolist() == ["a", "b", "a", "b", ""]

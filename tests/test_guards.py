@@ -101,7 +101,7 @@ def test_cap_leaves_out_what_was_shown_often_enough() -> None:
 def test_quiet_hours_cross_midnight_and_end_when_they_say(hour: int, wait: str, allowed: bool) -> None:
     from matinee.decisions import grid, stop
 
-    options = (grid(wait=[wait], route=["a"]) + [stop]).candidates()
+    options = (grid(wait=[wait], route=["a"]) + [stop]).candidates()  # noqa: RUF005
     mask = quiet("22:00", "08:00").mask(request(at=NOW.replace(hour=hour)), options)
     assert mask.tolist() == [allowed, True]
 

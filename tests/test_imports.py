@@ -108,7 +108,8 @@ def test_who_may_know_whom(path: Path) -> None:
         if own == "domains":
             # A domain sees the public package and its documented submodules.
             assert other in {
-                "evaluate", "testing", "models", "features", "scorers", "store", "files", "training", "policies", "facts", "experiments",
+                "evaluate", "testing", "models", "features", "scorers", "store", "files", "training", "policies", "facts",
+                "experiments",
                 "domains", "domain", "guards", "rewards", "decisions",
             }, f"domain file {path.name} imports matinee.{other}: domains import only the public package"  # fmt: skip
             continue

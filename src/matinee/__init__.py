@@ -87,7 +87,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605  # a list of str, built from the table above
+__all__ = sorted(_WHERE)  # a list of str, built from the table above
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ domain. `choose` masks, draws, and returns the Choice with its exact propensitie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -185,7 +185,7 @@ class Decision:
         return [g.name for g in self.guards]
 
     def __repr__(self) -> str:
-        among = self.entity if self.entity else f"{len(self.options or ())} options"
+        among = self.entity or f"{len(self.options or ())} options"
         return f"Decision({self.name!r}, unit={self.unit!r}, among={among}, slots={self.slots}, mode={self.mode!r})"
 
 
@@ -226,7 +226,7 @@ def choose(
         "items_at": items_at,
     }
 
-    def fall_back(reason: str, blocked: Mapping[str, list[Any]] = {}) -> Choice:  # noqa: B006  # never written to
+    def fall_back(reason: str, blocked: Mapping[str, list[Any]] = {}) -> Choice:  # never written to
         action = decision.fallback[: decision.slots]
         return Choice(
             **common, action=action, propensities=[1.0] * len(action), fallback=reason, blocked=dict(blocked)

@@ -107,7 +107,7 @@ class licensed(BaseGuard):  # noqa: N801  # reads as a word in a list of guards
         prefix = self.fact.schema.name
         starts = _column(self.name, candidates, f"{prefix}.{self.starts}")
         ends = _column(self.name, candidates, f"{prefix}.{self.ends}")
-        inside: Array = np.logical_and(starts <= now, now < ends)
+        inside: Any = np.logical_and(starts <= now, now < ends)
         if self.territory:
             at = _column(self.name, candidates, f"{prefix}.{self.territory}")
             inside = np.logical_and(inside, (at == "*") | (at == str(request.context.get(self.where, ""))))
@@ -362,7 +362,7 @@ def apply(guards: Sequence[Guard], request: Request, candidates: Candidates) -> 
             limit = guard.limit(request, candidates) if hasattr(guard, "limit") else None
         except GuardError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever a guard raises, the answer is the fallback, never unguarded
+        except Exception as error:  # whatever a guard raises, the answer is the fallback, never unguarded
             raise GuardError(f"guard {guard.name!r} raised {type(error).__name__}: {error}") from error
         if not isinstance(mask, np.ndarray) or mask.shape != (n,) or mask.dtype != np.bool_:
             raise GuardError(f"guard {guard.name!r} gave no mask, must give a bool array of shape ({n},)")

@@ -45,13 +45,14 @@ class Leverage(Table):
 
     def rows(self) -> list[dict[str, Any]]:
         lines = ", ".join(f"{d} {n:.0f}" for d, n in self.lines_a_decision.items())
+        days = "–" if self.days_to_first_release is None else f"{self.days_to_first_release:.2f}"
         return [
             {"measure": "decisions live", "value": f"{self.decisions_live} of {self.decisions}"},
             {"measure": "choices sealed", "value": f"{self.choices:,}"},
             {"measure": "drawn choices with a logged propensity", "value": _share(self.with_propensity)},
             {"measure": "feature sets used by two decisions or more", "value": f"{self.features_shared} of {self.feature_sets}"},
             {"measure": "lines of domain code a decision", "value": lines or "–"},
-            {"measure": "days from first fact to first release", "value": "–" if self.days_to_first_release is None else f"{self.days_to_first_release:.2f}"},
+            {"measure": "days from first fact to first release", "value": days},
             {"measure": "releases that were evaluated", "value": _share(self.releases_evaluated)},
             {"measure": "models that no policy uses", "value": ", ".join(self.unused_models) or "none"},
         ]  # fmt: skip

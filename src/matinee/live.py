@@ -323,7 +323,8 @@ class Live:
         segment = ledger.append(outcome)  # outside the lock, as in `decide`
         with self._lock:
             if outcome.id not in self._seen:
-                full = {**made.row, "at": to_us(happened), "known": to_us(known), "seq": to_us(now), "choice": choice_id, "outcome": outcome.id}
+                times = {"at": to_us(happened), "known": to_us(known), "seq": to_us(now)}
+                full = {**made.row, **times, "choice": choice_id, "outcome": outcome.id}
                 self.units.feed(kind, full, segment)
             self._seen[outcome.id] = None
             if len(self._seen) > 16 * RECENT:
@@ -458,7 +459,8 @@ class Live:
                 for one in scorer.needs:
                     if one.key == decision.unit:
                         features |= self.units.read(one, unit, self.studio.clock())
-        return Request(decision.name, unit, self.studio.clock(), context, features), candidates.take(np.arange(min(500, len(candidates))))
+        some = candidates.take(np.arange(min(500, len(candidates))))
+        return Request(decision.name, unit, self.studio.clock(), context, features), some
 
     def _item_features(self, decision: Decision) -> list[Features]:
         return [f for f in self.studio.features.values() if f.key == decision.entity and f.key != decision.unit]

@@ -71,7 +71,8 @@ def publish(studio: Studio) -> dict[str, Any]:
         {one.name: one.online_states(source, at) for one in features},
         arrays,
         {
-            "as_of": at.isoformat(), "pinned": pinned.isoformat(), "features": {f.name: f.hash for f in features}, "sealed": marks, "columns": columns,
+            "as_of": at.isoformat(), "pinned": pinned.isoformat(), "features": {f.name: f.hash for f in features},
+            "sealed": marks, "columns": columns,
         },
     )  # fmt: skip
     return {

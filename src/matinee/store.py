@@ -326,7 +326,7 @@ def _listless(*frames: pl.DataFrame) -> bool:
 
 
 def _personal(schema: Schema) -> list[str]:
-    return [c for c in (*schema.personal, *([schema.key] if schema.field(schema.key).kind == "str" else []))]
+    return [*schema.personal, *([schema.key] if schema.field(schema.key).kind == "str" else [])]
 
 
 def rows_of(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:

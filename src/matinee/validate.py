@@ -128,8 +128,7 @@ def _converted(one: Field, have: pl.DataType) -> tuple[pl.Expr, pl.Expr | None, 
         return column.cast(want), None, ""
     wrong = pl.format(f"{one.name} == {{}}, must be {one.kind}", column.cast(pl.String, strict=False))
     if one.kind == "datetime":
-        converted, broken, why = _time(one.name, have)
-        return converted, broken, why
+        return _time(one.name, have)
     if have == pl.String() and one.kind == "bool":
         low = column.str.strip_chars().str.to_lowercase()
         truth = pl.when(low.is_in(["true", "1", "yes"])).then(True).when(low.is_in(["false", "0", "no"])).then(False)
@@ -175,12 +174,12 @@ def _time(name: str, have: pl.DataType) -> tuple[pl.Expr, pl.Expr, str | pl.Expr
         )
         converted = pl.when(zoned).then(parsed)
         given = column.is_not_null() & (text != "")
-        why = (
+        reason = (
             pl.when(zoned.fill_null(value=False))
             .then(pl.format(name + " == '{}', must be a time such as 2026-11-22T18:00:00Z", column))
             .otherwise(pl.format(name + " == '{}' has no time zone, must carry one such as Z or +01:00", column))
         )
-        return converted, given & converted.is_null(), why
+        return converted, given & converted.is_null(), reason
     if have == pl.Null():
         return pl.lit(None, dtype=stamp), none, ""
     return pl.lit(None, dtype=stamp), column.is_not_null(), f"{name} is {have}, must be a time with a zone"
