@@ -121,8 +121,11 @@ class Ledger:
         """Number of the segment that holds the latest record; a seal mark at or above it covers all so far."""
         return self._number
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record) -> int:
         """Log one record; returns when it is acknowledged (see the class). With `"disk"` this blocks for a sync.
+
+        Returns:
+            The number of the segment that holds it; a seal mark at or above it covers it.
 
         Raises:
             MatineeError: If the record holds what the log cannot keep (NaN, a naive datetime); nothing is written.
@@ -132,13 +135,15 @@ class Ledger:
         if not self._disk:
             with self._lock:
                 self._put(line)
-            return
+                return self._number
         synced: Future[None] = Future()
         with self._lock:
             self._put(line)
+            number = self._number
             self._waiting.append((None, synced))
             self._wake.notify()
         synced.result()
+        return number
 
     async def append_async(self, record: Record) -> None:
         """`append` for an event loop: other requests run while this one waits for its sync.
