@@ -85,7 +85,7 @@ def test_a_console_under_a_prefix_links_to_itself() -> None:
     app = Starlette(routes=[Mount("/console", routes=page_routes(SamplePages()))])
     with TestClient(app, follow_redirects=False) as client:
         text = client.get("/console/decisions/home").text
-        assert 'href="/console/static/tokens.css"' in text and 'href="/console/members' in text
+        assert 'href="/console/static/tokens.css?v=' in text and 'href="/console/members' in text
         assert client.get("/console/static/tokens.css").status_code == 200
         for link in re.findall(r'(?:href|action|src)="(/[^"#?]*)', text):
             assert link.startswith("/console"), link

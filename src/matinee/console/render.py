@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -115,7 +116,7 @@ def environment() -> Environment:
             "arms_reference": arms_reference,
             "evidence_reference": evidence_reference,
             "modes": MODES,
-            "vendor": VENDOR,
+            "vendor": {**VENDOR, "version": version("matinee")},
             "houses": {"light": charts.config("light"), "dark": charts.config("dark")},
             "empty_cards": [posters.poster(name, name) for name in _EMPTY_CARDS],
         }

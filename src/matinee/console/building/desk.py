@@ -6,22 +6,21 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from matinee.choices import Choice, Id, Outcome
+from matinee.choices import Id
+from matinee.console.building.log_reader import LogReader
 from matinee.console.formats import capitalize_first
 from matinee.decisions import Decision
-from matinee.exceptions import MatineeError, UnknownNameError
+from matinee.exceptions import MatineeError
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from matinee.studio import Studio
 
 T = TypeVar("T")
 KEPT_SECONDS = 60.0
-UNSEALED = 20_000  # newest records of the log that are looked through
+MOST_KEPT = 200
 PERIOD = timedelta(days=28)
 
 
@@ -31,7 +30,9 @@ class Desk:
     def __init__(self, studio: Studio, *, ticks: Callable[[], float] = time.monotonic) -> None:
         self.studio, self._ticks = studio, ticks
         self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
-        self._lock = threading.RLock()
+        self._making: dict[tuple[object, ...], threading.RLock] = {}
+        self._lock = threading.Lock()
+        self.log = LogReader(studio, self.kept)
 
     @property
     def now(self) -> datetime:
@@ -48,21 +49,26 @@ class Desk:
         return [name for name in self.studio.facts.names() if name != "consent"]
 
     def kept(self, key: tuple[object, ...], make: Callable[[], T], seconds: float = KEPT_SECONDS) -> T:
-        """What `make` gives, kept for a minute: pages are looked at in bursts, and their figures move slowly."""
+        """What `make` gives, kept for a minute: pages are looked at in bursts, and their figures move slowly.
+
+        Two who ask for the same at once wait for one answer; nobody waits for another's.
+        """
         with self._lock:
+            mine = self._making.setdefault(key, threading.RLock())
+        with mine:
             found = self._kept.get(key)
             if found is not None and self._ticks() - found[0] < seconds:
                 return found[1]  # type: ignore[no-any-return]  # stored under the key of its maker
             made = make()
-            if len(self._kept) > 200:
-                self._kept.clear()
+            if len(self._kept) > MOST_KEPT:
+                self.forget()
             self._kept[key] = (self._ticks(), made)
             return made
 
     def forget(self) -> None:
         """Drop what is kept: somebody acted, and wants to see it."""
         with self._lock:
-            self._kept.clear()
+            self._kept, self._making = {}, {}
 
     # -- decisions
 
@@ -108,164 +114,15 @@ class Desk:
             schema = self.studio.facts.fact(name).schema
             if schema.key == decision.unit:
                 return schema.field(schema.key).kind
-        newest = self.choices(decision=decision.name, limit=1)
+        newest = self.log.choices(decision=decision.name, limit=1)
         return "int" if newest and isinstance(newest[0].unit, int) else "str"
-
-    # -- the log
-
-    def unsealed(self) -> list[Choice | Outcome]:
-        """Records that are not in the tables yet, newest first."""
-        from matinee import ledger
-
-        folder = self.studio.root / "log"
-        return self.kept(("unsealed",), lambda: ledger.recent(folder, UNSEALED) if folder.is_dir() else [], 2.0)
-
-    def unsealed_count(self, decision: str, sealed: set[str]) -> int:
-        """Choices of a decision that are not among the sealed ones."""
-        return sum(isinstance(r, Choice) and r.decision == decision and r.id not in sealed for r in self.unsealed())
-
-    def choices(
-        self,
-        *,
-        decision: str = "",
-        unit: str = "",
-        action: str = "",
-        before: datetime | None = None,
-        limit: int = 50,
-    ) -> list[Choice]:
-        """Logged choices, sealed or not, newest first."""
-        fresh = [
-            c
-            for c in self.unsealed()
-            if isinstance(c, Choice)
-            and (not decision or c.decision == decision)
-            and (not unit or str(c.unit) == unit)
-            and (not action or action in map(str, c.action))
-            and (before is None or c.at < before)
-        ]
-        found = {c.id: c for c in [*fresh, *self._sealed(decision, unit, action, before, limit)]}
-        return sorted(found.values(), key=lambda c: (c.at, c.id), reverse=True)[:limit]
-
-    def _sealed(self, decision: str, unit: str, action: str, before: datetime | None, limit: int) -> list[Choice]:
-        import polars as pl
-
-        from matinee.ledger import choice_from_row
-
-        if not self.studio.tables.exists("choices"):
-            return []
-        rows = self.studio.tables.scan("choices", keys=[unit] if unit else None)
-        if decision:
-            rows = rows.filter(pl.col("decision") == decision)
-        if unit:
-            rows = rows.filter(pl.col("unit") == unit)
-        if action:
-            rows = rows.filter(pl.col("action").list.contains(action))
-        if before is not None:
-            rows = rows.filter(pl.col("at") < before)
-        return [choice_from_row(r) for r in rows.sort("at", "id", descending=True).head(limit).collect().to_dicts()]
-
-    def choice(self, choice_id: str) -> Choice:
-        """One choice by its id; raises UnknownNameError."""
-        import polars as pl
-
-        from matinee.ledger import choice_from_row
-
-        for record in self.unsealed():
-            if isinstance(record, Choice) and record.id == choice_id:
-                return record
-        if self.studio.tables.exists("choices"):
-            rows = self.studio.tables.scan("choices").filter(pl.col("id") == choice_id).head(1).collect()
-            if len(rows):
-                return choice_from_row(rows.to_dicts()[0])
-        raise UnknownNameError("choice", choice_id, [c.id for c in self.choices(limit=5)])
-
-    def outcomes(self, choices: Iterable[Choice]) -> dict[str, list[Outcome]]:
-        """Outcomes by choice; the rows of sealed ones are read from their facts, for these units only."""
-        import polars as pl
-
-        wanted = {c.id: c for c in choices}
-        found: dict[str, dict[str, Outcome]] = {i: {} for i in wanted}
-        for record in self.unsealed():
-            if isinstance(record, Outcome) and record.choice in found:
-                found[record.choice].setdefault(record.id, record)
-        if wanted and self.studio.tables.exists("outcomes"):
-            rows = self.studio.tables.scan("outcomes", columns=["id", "choice", "fact", "unit"])
-            sealed = rows.filter(pl.col("choice").is_in(list(wanted))).collect()
-            for fact, part in sealed.group_by("fact"):
-                for outcome in self._rows(str(fact[0]), part["unit"].unique().to_list(), list(wanted)):
-                    found[outcome.choice].setdefault(outcome.id, outcome)
-        return {i: sorted(o.values(), key=lambda x: (x.at, x.id)) for i, o in found.items()}
-
-    def _rows(self, fact: str, keys: list[str], choices: list[str]) -> list[Outcome]:
-        import polars as pl
-
-        schema = self.studio.facts.fact(fact).schema
-        ids: list[Any] = [int(k) for k in keys] if schema.field(schema.key).kind == "int" else keys
-        rows = self.studio.tables.scan(fact, keys=ids).filter(pl.col("choice").is_in(choices)).collect()
-        return [
-            Outcome(
-                id=r["outcome"] or "",
-                choice=r["choice"],
-                fact=fact,
-                row={c: r[c] for c in schema.columns},
-                at=r["at"].astimezone(UTC),
-                known=r["known"].astimezone(UTC),
-            )
-            for r in rows.to_dicts()
-        ]
-
-    def oldest_unsealed(self) -> tuple[datetime | None, int]:
-        """When the oldest record that is not in the tables was made, and how many segments wait."""
-        from matinee import ledger
-
-        folder = self.studio.root / "log"
-        oldest: datetime | None = None
-        waiting = 0
-        for stream in ledger.streams(folder):
-            for segment in ledger.segments(folder, stream):
-                record = next(iter(ledger.read(segment.path, lambda line: None)), None)
-                if record is None:
-                    continue
-                waiting += 1
-                at = record.at if isinstance(record, Choice) else record.known
-                oldest = at if oldest is None or at < oldest else oldest
-        return oldest, waiting
-
-    def hours(self) -> pl.DataFrame:
-        """Choices of the last 24 hours: `decision`, `hour` (0 the oldest), `n`, and `fell`, how many fell back."""
-        return self.kept(("hours",), self._hours, 20.0)
-
-    def _hours(self) -> pl.DataFrame:
-        import polars as pl
-
-        now = self.now
-        since = now - timedelta(hours=24)
-        fresh = [
-            (c.id, c.decision, c.at, c.fallback is not None)
-            for c in self.unsealed()
-            if isinstance(c, Choice) and since < c.at <= now
-        ]
-        shape: dict[str, Any] = {
-            "id": pl.String,
-            "decision": pl.String,
-            "at": pl.Datetime("us", "UTC"),
-            "fell": pl.Boolean,
-        }
-        rows = pl.DataFrame(fresh, schema=shape, orient="row")
-        if self.studio.tables.exists("choices"):
-            sealed = self.studio.tables.scan("choices", columns=["id", "decision", "at", "fallback"])
-            sealed = sealed.filter((pl.col("at") > since) & (pl.col("at") <= now))
-            there = sealed.select("id", "decision", "at", pl.col("fallback").is_not_null().alias("fell")).collect()
-            rows = pl.concat([there.cast(pl.Schema(shape)), rows]).unique("id")
-        hour = ((pl.col("at") - since).dt.total_seconds() // 3600).clip(0, 23).alias("hour")
-        return rows.group_by("decision", hour).agg(pl.len().alias("n"), pl.col("fell").sum())
 
     def context_keys(self, decision: str) -> dict[str, str]:
         """Context keys that callers of this decision send, with a usual value, most usual first."""
 
         def read() -> dict[str, str]:
             seen: dict[str, dict[str, int]] = {}
-            for choice in self.choices(decision=decision, limit=100):
+            for choice in self.log.choices(decision=decision, limit=100):
                 for key, value in choice.context.items():
                     if isinstance(value, str | int | float | bool) and key != "profiled":
                         counts = seen.setdefault(key, {})

@@ -13,7 +13,7 @@ WEAK, OUT = 0.01, 0.5  # shares of an hour's choices that fell back
 
 
 def hours_of(desk: Desk, name: str) -> dict[int, tuple[int, int]]:
-    frame = desk.hours()
+    frame = desk.log.hours(desk.now)
     return {int(r["hour"]): (int(r["n"]), int(r["fell"])) for r in frame.to_dicts() if r["decision"] == name}
 
 
@@ -40,7 +40,7 @@ def health(desk: Desk) -> list[HealthRow]:
             else f"choices; {count(fell)} fell back"
         )
         rows.append(HealthRow(name, note, lamps, says(desk.now, lamps), count(total)))
-    oldest, segments = desk.oldest_unsealed()
+    oldest, segments = desk.log.oldest_unsealed()
     waits = "all sealed" if oldest is None else f"{length(desk.now - oldest)} behind"
     rows.append(
         HealthRow(
@@ -68,7 +68,7 @@ def says(now: datetime, lamps: Sequence[Lamp]) -> str:
 
 def overall(desk: Desk) -> tuple[tuple[Lamp, ...], str]:
     """All decisions in one row of lamps, the weakest of each hour, and what it comes to."""
-    frame = desk.hours()
+    frame = desk.log.hours(desk.now)
     worst: list[Lamp] = ["none"] * 24
     order: Mapping[str, int] = {"none": 0, "lit": 1, "dim": 2, "out": 3}
     by_hour: dict[int, Lamp] = {}

@@ -30,12 +30,14 @@ def ledger_page(desk: Desk, query: LedgerQuery) -> LedgerPage:
     missing = None
     if query.id:
         try:
-            desk.choice(query.id)
+            desk.log.choice(query.id)
         except UnknownNameError:
             missing = (
                 f"choice == {query.id!r}, must be the id of a logged choice; it may have been erased with its unit"
             )
-    choices = desk.choices(decision=query.decision, unit=query.unit, action=query.action, before=before, limit=PAGE + 1)
+    choices = desk.log.choices(
+        decision=query.decision, unit=query.unit, action=query.action, before=before, limit=PAGE + 1
+    )
     more = len(choices) > PAGE
     choices = choices[:PAGE]
     older = None
@@ -43,8 +45,8 @@ def ledger_page(desk: Desk, query: LedgerQuery) -> LedgerPage:
         kept = {"decision": query.decision, "unit": query.unit, "action": query.action}
         older = (*((k, v) for k, v in kept.items() if v), ("before", choices[-1].at.isoformat()))
     total = desk.kept(("choices",), lambda: _sealed(desk), 20.0)
-    oldest, segments = desk.oldest_unsealed()
-    fresh = sum(isinstance(r, Choice) for r in desk.unsealed())
+    oldest, segments = desk.log.oldest_unsealed()
+    fresh = len(desk.log.fresh())
     items = (
         SheetItem("In the tables", f"{large(total)} choices"),
         SheetItem("Waiting in the log", f"{plural(fresh, 'choice')}, {plural(segments, 'segment')}"),
@@ -78,20 +80,20 @@ def _sealed(desk: Desk) -> int:
 
 
 def _fell_back(desk: Desk) -> str:
-    frame = desk.hours()
+    frame = desk.log.hours(desk.now)
     n, fell = (int(frame[c].sum()) for c in ("n", "fell"))
     return f"{count(fell)} of {count(n)}" if n else "no choice"
 
 
 def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
     """One choice; raises UnknownNameError."""
-    choice = desk.choice(choice_id)
+    choice = desk.log.choice(choice_id)
     decision = desk.studio.decisions.get(choice.decision)
     some = [i for ids in choice.blocked.values() for i in ids[:NAMES]]
     advised = [a.option for a in choice.advice]
     wanted = [*choice.action, *some, *advised]
     names = desk.names(decision, wanted) if decision is not None else {str(i): str(i) for i in wanted}
-    outcomes = desk.outcomes([choice])[choice.id]
+    outcomes = desk.log.outcomes([choice])[choice.id]
     thing = decision.entity if decision is not None and decision.entity else "option"
     unit = decision.unit if decision is not None else "unit"
     kept_out = sum(len(v) for v in choice.blocked.values())

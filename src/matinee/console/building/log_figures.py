@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Codes = NDArray[np.int64]
 
 MOST = 200_000  # newest choices that are measured
+# What rewards and arms need; the lists of candidates stay on the disk.
+COLUMNS = ("id", "unit", "at", "items_at", "context", "policy", "cluster", "fallback", "action", "propensities")
 LOOKED_AT = 300  # newest choices whose candidates are counted
 
 
@@ -87,10 +89,11 @@ def log_figures(desk: Desk, decision: Decision) -> LogFigures:
 
 def _measure(desk: Desk, decision: Decision) -> LogFigures:
     since = desk.now - PERIOD
-    frame = desk.studio.choices(decision.name, since=since, limit=MOST)
+    frame = desk.log.sealed(COLUMNS, decision=decision.name, since=since, limit=MOST)
     release = desk.studio.releases.live(decision.name)
     fell = int(frame["fallback"].is_not_null().sum()) if len(frame) else 0
-    unsealed = desk.unsealed_count(decision.name, set(frame["id"].to_list()) if len(frame) else set())
+    sealed = set(frame["id"].to_list())
+    unsealed = sum(c.decision == decision.name and c.id not in sealed for c in desk.log.fresh())
     why = _why_not(desk, decision, frame, release)
     table = _table(desk, decision, frame, with_rewards=not why)
     arms, worth, ahead, compared = _arms(table, release)
@@ -286,7 +289,7 @@ def guard_rows(desk: Desk, decision: Decision) -> tuple[tuple[GuardRow, ...], Gu
 
 
 def _guard_rows(desk: Desk, decision: Decision) -> tuple[tuple[GuardRow, ...], GuardRow | None, int]:
-    frame = desk.studio.choices(decision.name, limit=LOOKED_AT)
+    frame = desk.log.newest(["blocked", "candidates"], decision.name, LOOKED_AT)
     kept: dict[str, int] = {}
     left = read = 0
     if len(frame):
@@ -330,7 +333,8 @@ def first_chances(desk: Desk, decision: Decision) -> list[float]:
     def read() -> list[float]:
         import polars as pl
 
-        frame = desk.studio.choices(decision.name, since=desk.now - PERIOD, limit=20_000)
+        columns = ["fallback", "propensities"]
+        frame = desk.log.sealed(columns, decision=decision.name, since=desk.now - PERIOD, limit=20_000)
         if not len(frame):
             return []
         drawn = frame.filter(pl.col("fallback").is_null() & (pl.col("propensities").list.len() > 0))

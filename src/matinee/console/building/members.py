@@ -36,10 +36,9 @@ def members_page(desk: Desk, name: str, missing: str | None) -> MembersPage:
     decision = desk.decision(name) if name else desk.first_decision()
     unit = decision.unit if decision else "member"
     seen: dict[tuple[str, str], tuple[int, datetime]] = {}
-    for choice in desk.choices(decision=name, limit=300):
-        key = (str(choice.unit), choice.decision)
-        n, last = seen.get(key, (0, choice.at))
-        seen[key] = (n + 1, max(last, choice.at))
+    for who, which, at in desk.log.units(name, 2000):
+        n, last = seen.get((who, which), (0, at))
+        seen[who, which] = (n + 1, max(last, at))
     units = tuple((u, d, n, last) for (u, d), (n, last) in list(seen.items())[:20])
     return MembersPage(
         headline="Whom was it decided for?",
@@ -59,7 +58,7 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
         raise UnknownNameError("decision", query.decision, [])
     unit = desk.unit_id(decision, query.unit)
     usual = desk.context_keys(decision.name)
-    latest = next(iter(desk.choices(decision=decision.name, unit=query.unit, limit=1)), None)
+    latest = next(iter(desk.log.choices(decision=decision.name, unit=query.unit, limit=1)), None)
     shown = {
         k: query.context.get(k, str(latest.context[k]) if latest and k in latest.context else v)
         for k, v in usual.items()
@@ -96,7 +95,7 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
         at=query.at,
         preview=preview,
         features=_features(desk, decision, unit),
-        choices=choice_rows(desk, desk.choices(unit=query.unit, limit=ROWS)),
+        choices=choice_rows(desk, desk.log.choices(unit=query.unit, limit=ROWS)),
         error=error,
         missing=missing,
     )
@@ -248,7 +247,7 @@ def shown_value(value: Any) -> str:
 
 def choice_rows(desk: Desk, choices: list[Choice]) -> tuple[ChoiceRow, ...]:
     """Choices as rows, with the names of what was chosen and what followed."""
-    outcomes = desk.outcomes(choices)
+    outcomes = desk.log.outcomes(choices)
     names: dict[str, dict[str, str]] = {}
     for choice in choices:
         if choice.decision in desk.studio.decisions:

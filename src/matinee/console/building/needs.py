@@ -21,7 +21,7 @@ def needed(desk: Desk) -> list[Need]:
 
 
 def _stale_seal(desk: Desk) -> list[Need]:
-    oldest, segments = desk.oldest_unsealed()
+    oldest, segments = desk.log.oldest_unsealed()
     if oldest is None or desk.now - oldest < STALE_SEAL:
         return []
     text = (
@@ -46,7 +46,7 @@ def _weak_hours(desk: Desk) -> list[Need]:
         hours = hours_of(desk, name)
         n, fell = hours.get(23, (0, 0))
         if n >= 10 and fell / n >= WEAK and desk.studio.releases.live(name) is not None:
-            newest = next((c.fallback for c in desk.choices(decision=name, limit=20) if c.fallback), None)
+            newest = next((c.fallback for c in desk.log.choices(decision=name, limit=20) if c.fallback), None)
             text = (
                 f"{count(fell)} of {count(n)} choices of the last hour fell back. The newest says: {newest}."
                 if newest

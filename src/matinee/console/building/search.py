@@ -113,7 +113,7 @@ def _units(desk: Desk, q: str) -> list[tuple[int, Hit]]:
     for unit in dict.fromkeys(d.unit for d in desk.studio.decisions.values()):
         decision = next(d for d in desk.studio.decisions.values() if d.unit == unit)
         number = isinstance(desk.unit_id(decision, q), int)
-        seen = bool(desk.choices(decision=decision.name, unit=q, limit=1))
+        seen = desk.log.has_unit(decision.name, q)
         if seen or number:
             note = "decided for lately" if seen else "what would be decided now"
             out.append(
