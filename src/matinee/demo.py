@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matinee.worlds import StreamingService
 
 TITLES = 300
-PAGES = 2400  # home pages served before anything is evaluated
+PAGES = 3000  # home pages served before anything is evaluated
 DECLINED = 2000  # declined invoices that are retried, about
 BATCHES = 8  # days on which charges fall due
 SPREAD = 60.0  # temperature of the learned retry policy, in cents of expected net value

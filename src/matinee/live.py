@@ -447,8 +447,8 @@ class Live:
         found = self._serving.candidates.get(decision)
         return found[0] if found is not None else self._options(self.studio.decision(decision))[0]
 
-    def sample_request(self, decision: Decision) -> tuple[Request, Candidates]:
-        """A request to try a policy with, and at most 500 of its candidates."""
+    def sample_request(self, decision: Decision, *, most: int = 500) -> tuple[Request, Candidates]:
+        """A request to try a policy with, and at most so many of its candidates."""
         candidates, _ = self._serving.candidates.get(decision.name) or self._options(decision)
         if decision.entity is not None and len(candidates) == 0:
             candidates = catalogue.build(decision, self.studio.facts, self._item_features(decision), self.studio.clock())
@@ -459,7 +459,7 @@ class Live:
                 for one in scorer.needs:
                     if one.key == decision.unit:
                         features |= self.units.read(one, unit, self.studio.clock())
-        some = candidates.take(np.arange(min(500, len(candidates))))
+        some = candidates.take(np.arange(min(most, len(candidates))))
         return Request(decision.name, unit, self.studio.clock(), context, features), some
 
     def _item_features(self, decision: Decision) -> list[Features]:

@@ -457,9 +457,9 @@ class Studio:
             raise UnknownNameError("features", name, self._features)
         return self.live.features_of(self._features[name], key, self.clock())
 
-    def sample_request(self, decision: str) -> tuple[Request, Candidates]:
-        """A request and its candidates to try a policy with: the newest logged one, else an invented unit."""
-        return self.live.sample_request(self.decision(decision))
+    def sample_request(self, decision: str, *, most: int = 500) -> tuple[Request, Candidates]:
+        """A request and at most so many candidates to try a policy with: of the newest choice, else of an invented unit."""
+        return self.live.sample_request(self.decision(decision), most=most)
 
     def health(self) -> dict[str, Any]:
         """How serving is doing in this process."""

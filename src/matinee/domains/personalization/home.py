@@ -20,7 +20,8 @@ Progress = Callable[..., None]
 QUALIFIED = 1200  # seconds: a play of twenty minutes or more was meant
 PERIOD = 0.9  # share of the events, in time, that the recommenders of the ranker's own training may see
 MOST_LABELS = 2000
-SPREAD = 0.1  # temperature of the ranker, whose scores are probabilities
+EFFECTIVE = 25.0  # titles that a slot is drawn from, in effect
+FLOOR = 0.1  # share of the draw spread over everything allowed
 SAMPLED = 40  # candidates not chosen, beside each chosen one
 
 
@@ -136,13 +137,56 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
     # Warm enough that each can later be judged on the log of another: a cold policy meets too few of its own pages.
     baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.7): 0.7, mt.Uniform(): 0.3})
-    challenger = mt.Softmax(ranker, temperature=SPREAD, floor=0.15)
-    taste_only = mt.Softmax(parts["together"], temperature=0.15, floor=0.15)
+    step(1, "choosing how warm to draw")
+    some = situations(studio, every["member"].unique().sort().to_list())
+    challenger = mt.Softmax(ranker, temperature=warmth(ranker, some), floor=FLOOR)
+    following = mt.Softmax(parts["following"], temperature=warmth(parts["following"], some), floor=FLOOR)
     return [
         studio.save_policy(home, baseline, note="popularity, explored: the baseline"),
-        studio.save_policy(home, taste_only, note="what the same members play"),
+        studio.save_policy(home, following, note="what is played after what"),
         studio.save_policy(home, challenger, note="the ranker over all candidates"),
     ]
+
+
+def situations(studio: mt.Studio, members: Sequence[int], most: int = 40) -> list[tuple[mt.Request, mt.Candidates]]:
+    """Requests of some members as of now, each with the candidates that would be drawn from."""
+    import polars as pl
+
+    now = studio.clock()
+    _, candidates = studio.sample_request("home", most=10**9)
+    chosen = np.random.default_rng(0).permutation(np.array(members))[:most].tolist()
+    labels = pl.DataFrame({"member": chosen, "at": [now] * len(chosen)}, schema_overrides={"at": pl.Datetime("us", "UTC")})
+    rows = taste.batch(studio.facts, labels).select(taste.names).to_dicts()
+    return [
+        (mt.Request("home", member, now, {}, features), candidates) for member, features in zip(chosen, rows, strict=True)
+    ]
+
+
+def warmth(scorer: Any, some: Sequence[tuple[mt.Request, mt.Candidates]], titles: float = EFFECTIVE) -> float:
+    """The temperature at which the first slot is drawn as if from so many titles (the mean perplexity of the draw).
+
+    A policy as warm as that can be judged on the log of another; a colder one meets too few of its own choices there.
+    """
+    scores = []
+    for request, candidates in some:
+        proposed = scorer.propose(request, candidates)
+        scores.append(scorer.score(request, candidates if proposed is None else candidates.take(proposed)).mean)
+    titles = min(titles, 0.5 * min(len(s) for s in scores))
+
+    def perplexity(temperature: float) -> float:
+        total = 0.0
+        for s in scores:
+            w = np.exp((s - s.max()) / temperature)
+            p = w[w > 0] / w.sum()
+            total += float(np.exp(-(p * np.log(p)).sum()))
+        return total / len(scores)
+
+    spread = max(float(np.mean([s.max() - s.min() for s in scores])), 1e-9)
+    low, high = 1e-4 * spread, 10 * spread
+    for _ in range(40):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if perplexity(middle) < titles else (low, middle)
+    return float(f"{high:.2g}")
 
 
 class Labels:
