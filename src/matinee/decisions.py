@@ -238,18 +238,15 @@ def choose(
         guarded = guarding.apply(decision.guards, request, candidates)
     except GuardError as error:
         return fall_back(str(error))
-    if not guarded.allowed.any():
-        return fall_back("every candidate is kept out: " + ", ".join(guarded.blocked), guarded.blocked)
-    narrowed = candidates if guarded.allowed.all() else None
-    where = None
-    if narrowed is None:
+    narrowed = candidates
+    if guarded.blocked:
+        where = guarded.allowed.nonzero()[0]
+        if len(where) == 0:
+            return fall_back("every candidate is kept out: " + ", ".join(guarded.blocked), guarded.blocked)
         # Score only what is allowed: it is cheaper, and a masked candidate cannot disturb the others.
-        import numpy as np
-
-        where = np.flatnonzero(guarded.allowed)
         narrowed = candidates.take(where)
         for limit in guarded.limits:
-            limit.codes = limit.codes[where]
+            limit.codes = limit.codes.take(where)
     if decision.mode == "advise":
         return _advise(decision, policy, request, candidates, narrowed, guarded, common)
     try:
@@ -266,7 +263,7 @@ def choose(
         candidates=narrowed.ids.tolist(),
         blocked=dict(guarded.blocked),
         groups={name: limit.codes.tolist() for name, limit in zip(guarded.limit_names, guarded.limits, strict=True)},
-        action=narrowed.ids[picked].tolist(),
+        action=narrowed.ids.take(picked).tolist(),
         propensities=chance.tolist(),
     )
 

@@ -59,6 +59,7 @@ def _kernel() -> Callable[..., int]:
         p = np.zeros(n)
         used = np.zeros((codes.shape[0], n + 1), np.int64)
         powers = np.zeros((parts, n))
+        alone = parts == 1 and kinds[0] == 0 and matrix.shape[0] == 0
         for c in range(parts):
             if kinds[c] == 0:
                 top = values[c].max()
@@ -72,6 +73,38 @@ def _kernel() -> Callable[..., int]:
                     break
             if first < 0:
                 return k
+            if alone:
+                # One softmax, and nobody asks for the whole distribution: the same sums without writing it down.
+                total = 0.0
+                for i in range(n):
+                    if open_[i]:
+                        total += powers[0, i]
+                if total > 1e-200:
+                    share = weights[0] / total
+                    choice = forced[k]
+                    if choice < 0:
+                        u = uniforms[k]
+                        run = 0.0
+                        for i in range(n):
+                            if open_[i] and powers[0, i] > 0.0:
+                                step = share * powers[0, i]
+                                if step > 0.0:
+                                    run += step
+                                    choice = i
+                                    if u < run:
+                                        break
+                    picked[k] = choice
+                    chance[k] = share * powers[0, choice] if open_[choice] else 0.0
+                    open_[choice] = False
+                    for g in range(codes.shape[0]):
+                        code = codes[g, choice]
+                        if code >= 0:
+                            used[g, code] += 1
+                            if used[g, code] >= limits[g]:
+                                for i in range(n):
+                                    if codes[g, i] == code:
+                                        open_[i] = False
+                    continue
             for i in range(n):
                 p[i] = 0.0
             for c in range(parts):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -111,8 +112,10 @@ class licensed(BaseGuard):  # noqa: N801  # reads as a word in a list of guards
         if self.territory:
             at = _column(self.name, candidates, f"{prefix}.{self.territory}")
             inside = np.logical_and(inside, (at == "*") | (at == str(request.context.get(self.where, ""))))
-        result: Array = inside.any(axis=1) if inside.ndim == 2 else inside
-        return result
+        if inside.ndim == 1:
+            return np.asarray(inside)
+        # Windows are few: joining their columns is a fourth of the time of `any` along the short axis.
+        return np.asarray(reduce(np.logical_or, inside.T) if 0 < inside.shape[1] <= 8 else inside.any(axis=1))
 
 
 class maturity(BaseGuard):  # noqa: N801
@@ -358,7 +361,8 @@ def apply(guards: Sequence[Guard], request: Request, candidates: Candidates) -> 
     names: list[str] = []
     for guard in guards:
         try:
-            mask = guard.mask(request, candidates)
+            limits_only = type(guard).mask is BaseGuard.mask  # such as `at_most`: it keeps nothing out before the draw
+            mask = allowed if limits_only else guard.mask(request, candidates)
             limit = guard.limit(request, candidates) if hasattr(guard, "limit") else None
         except GuardError:
             raise
@@ -369,9 +373,11 @@ def apply(guards: Sequence[Guard], request: Request, candidates: Candidates) -> 
         if limit is not None:
             limits.append(limit)
             names.append(guard.name)
-        if not mask.all():
-            bitten = allowed & ~mask
-            if bitten.any():
-                blocked[guard.name] = candidates.ids[bitten].tolist()
-                allowed &= mask
+        if mask is allowed:
+            continue
+        # True > False: allowed so far, and not by this guard.
+        bitten = np.greater(allowed, mask).nonzero()[0]
+        if len(bitten):
+            blocked[guard.name] = candidates.ids.take(bitten).tolist()
+            allowed = np.logical_and(allowed, mask)
     return Guarded(allowed, blocked, limits, names)

@@ -6,7 +6,7 @@ if it subclasses `Policy` and implements `distribution`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -57,7 +57,34 @@ class Candidates:
 
     def take(self, index: Array) -> Candidates:
         """The candidates at these positions."""
-        return Candidates(self.ids[index], {name: column[index] for name, column in self.columns.items()})
+        if index.dtype.kind == "b":
+            index = index.nonzero()[0]
+        return Candidates(self.ids.take(index), _Taken(self.columns, index))
+
+
+class _Taken(Mapping[str, "Array"]):
+    """Columns at some positions, each taken when it is first read: most are read by guards alone, which are through."""
+
+    __slots__ = ("_columns", "_index", "_taken")
+
+    def __init__(self, columns: Mapping[str, Array], index: Array) -> None:
+        self._columns, self._index = columns, index
+        self._taken: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        found = self._taken.get(name)
+        if found is None:
+            found = self._taken[name] = self._columns[name].take(self._index, axis=0)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 @dataclass(slots=True)
