@@ -287,7 +287,7 @@ def several_processes(folder: Path, processes: int, appends: int, seed: int) -> 
 def run(args: argparse.Namespace) -> list[Row]:
     """All rows."""
     if args.smoke:
-        args.events, args.appends, args.processes, args.process_appends = 200_000, 12, 2, 3
+        args.events, args.appends, args.processes, args.process_appends = 20_000, 8, 2, 3
     root = Path(tempfile.mkdtemp(prefix="facts-", dir=args.folder))
     rows: list[Row] = []
     try:

@@ -48,11 +48,11 @@ def snapshot_of(table: Table, name: str, snapshot: int | str | None) -> Snapshot
 
 
 def data_files(io: FileIO, manifests: Iterable[ManifestFile]) -> list[IcebergFile]:
-    """The files that the manifests hold, without those they record as removed."""
+    """The files that the manifests hold. One that only records removals, as a compaction leaves, is not opened."""
     return [
         entry.data_file
         for manifest in manifests
-        if manifest.content == ManifestContent.DATA
+        if manifest.content == ManifestContent.DATA and (manifest.has_added_files() or manifest.has_existing_files())
         for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
     ]
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from matinee.tables.warehouse import Attempt
 
-PIECE = 1 << 19  # rows split at a time
+PIECE = 1 << 16  # rows split at a time: a few megabytes, which the allocator hands out again instead of asking for more
 ROW_GROUP = 1 << 17  # rows of a row group, about; readers skip and parallelise by row group
 FILE_ROWS = 1 << 22  # rows of a file at most; an erasure rewrites only the files that hold the person
 _SAMPLE = 10_000
