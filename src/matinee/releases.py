@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from matinee.exceptions import ReleaseError, UnknownNameError
 from matinee.graph import Graph
 from matinee.registry import Registry
 from matinee.results import Table
+from matinee.times import utc_now
 
 LIVE, CHALLENGER, BASELINE = "live", "challenger", "baseline"
 
@@ -81,8 +82,8 @@ class Gate:
 class Releases:
     """The rows of releases of a studio."""
 
-    def __init__(self, registry: Registry, graph: Graph) -> None:
-        self._registry, self._graph = registry, graph
+    def __init__(self, registry: Registry, graph: Graph, clock: Callable[[], datetime] = utc_now) -> None:
+        self._registry, self._graph, self._clock = registry, graph, clock
 
     def all(self, decision: str) -> list[Release]:
         """Every release of a decision, newest first."""
@@ -111,7 +112,7 @@ class Releases:
                 "SELECT coalesce(max(number), 0) + 1 FROM releases WHERE decision = ?", (decision,)
             ).fetchone()[0]
             body = json.dumps({"arms": [vars(a) for a in arms], "salt": salt, "guards": list(guards)})
-            row = (decision, number, kind, body, note, by, time.time())
+            row = (decision, number, kind, body, note, by, self._clock().timestamp())
             db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._graph.replace_uses(f"decision://{decision}", "decides for", [f"policy://{a.policy}" for a in arms])
         if len(arms) > 1:

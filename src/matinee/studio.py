@@ -58,7 +58,7 @@ class Studio:
         self.registry = Registry(root / "studio.db")
         self.graph = Graph(self.registry)
         self.quarantine = Quarantine(root / "quarantine")
-        self.releases = Releases(self.registry, self.graph)
+        self.releases = Releases(self.registry, self.graph, clock)
         self._features: dict[str, Features] = {}
         self._decisions: dict[str, Decision] = {}
         self.domains: dict[str, domains.Domain] = {}

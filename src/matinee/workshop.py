@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from matinee.results import Table
 from matinee.rewarded import context_columns, mature_before, rewarded_slots
 from matinee.rights import in_force
 from matinee.scorers import Storable, Trained
+from matinee.times import instant
 from matinee.training import Pinned, assemble, code_version, fit, model_digest, refuse_leaks, split_inputs
 
 if TYPE_CHECKING:
@@ -55,15 +56,18 @@ def train(
     inputs, unit, item, parts = split_inputs(on, decision, entity, context, clock=clock, action=action)
     for features in [*unit, *item]:
         studio.add_features(features)
-    source = Pinned(studio.facts)
+    source, now = Pinned(studio.facts), studio.clock()
     if labels is None:
-        rows = _from_log(studio, decision, source, list(context))
+        if studio.tables.exists("choices"):
+            source.snapshots["choices"] = studio.tables.snapshot("choices")
+        rows = _from_log(studio, decision, source, list(context), now)
     else:
         rows = labels(source) if callable(labels) else labels
         if not isinstance(rows, pl.DataFrame):
             raise BadInputError(f"labels gave {type(rows).__name__}, must give a Polars frame")
     refuse_leaks(inputs.names(), rows.columns)
-    rows, refused = _consenting(studio, rows, consent or decision.consent, source)
+    purpose = consent or decision.consent
+    rows, refused = _consenting(rows, purpose, source, now)
     training = assemble(
         decision, rows, inputs, source, unit_features=unit, item_features=item, parts=parts, entity=entity
     )
@@ -85,6 +89,8 @@ def train(
         "seed": seed,
         "rows": training.X.height,
         "refused_without_consent": refused,
+        "consent": purpose,
+        "as_of": now.isoformat(),
         "data_digest": training.digest,
         "labels": _described(labels),
         "columns": training.X.columns,
@@ -131,7 +137,7 @@ def _keep(
         rows = studio.tables.rows(fact, snapshot=snapshot)
         pin = studio.graph.put(
             f"pin://{fact}@{tag}", {"fact": fact, "tag": tag, "snapshot": snapshot, "rows": rows, "erased": 0},
-            {f"fact://{fact}": "pinned"},
+            {f"fact://{fact}": "pinned"} if fact in studio.facts.names() else {},
         )  # fmt: skip
         edges[pin] = "trained on"
     folder = studio.shelf.path(full)
@@ -149,11 +155,13 @@ def _keep(
     return full
 
 
-def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[str]) -> pl.DataFrame:
-    """Labels from the logged choices whose reward is complete."""
+def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[str], now: datetime) -> pl.DataFrame:
+    """Labels from the logged choices, as pinned, whose reward was complete at a time."""
     import polars as pl
 
-    log = studio.choices(decision.name, until=mature_before(decision, studio.clock()))
+    from matinee.sealing import choices
+
+    log = choices(studio, decision.name, until=mature_before(decision, now), snapshot=source.snapshots.get("choices"))
     if not len(log):
         raise BadInputError(
             f"decision {decision.name!r} has no logged choice whose reward is complete, must have some to learn from; "
@@ -166,15 +174,14 @@ def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[
     return slots.with_columns(pl.col("reward").alias("y"), group.alias("group")).drop("reward")
 
 
-def _consenting(studio: Studio, rows: pl.DataFrame, purpose: str | None, source: Pinned) -> tuple[pl.DataFrame, int]:
-    """Only the rows of units that have allowed the purpose, as of now; how many rows were left out."""
+def _consenting(rows: pl.DataFrame, purpose: str | None, source: Pinned, now: datetime) -> tuple[pl.DataFrame, int]:
+    """Only the rows of units that have allowed the purpose, as of the training; how many rows were left out."""
     if purpose is None:
         return rows, 0
     import polars as pl
 
     from matinee.guards import consents
 
-    now = studio.clock()
     people = rows.select(pl.col("unit").cast(pl.String).alias("person")).unique()
     asked = people.with_columns(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias("at"))
     histories = consents().batch(source, asked)
@@ -263,7 +270,8 @@ def reproduce(
     assert isinstance(scorer, Trained)
     decision = studio.decision(data["decision"])
     entity = catalogue.entity_of(decision, studio.facts) if decision.entity else None
-    source = Pinned(studio.facts, data["snapshots"])
+    tag = f"train-{name.replace('@', '-')}"
+    source, now = Pinned(studio.facts, _pinned_now(studio, tag, data["snapshots"])), instant(data["as_of"])
     if labels is None and data["labels"] == "a frame given by the caller":
         raise MatineeError(
             f"model {name!r} was trained on a frame given by the caller, must be given it again: labels="
@@ -275,10 +283,10 @@ def reproduce(
             found = getattr(found, part)
         labels = found
     rows = (
-        _from_log(studio, decision, source, list(data["context"])) if labels is None
+        _from_log(studio, decision, source, list(data["context"]), now) if labels is None
         else labels(source) if callable(labels) else labels
     )  # fmt: skip
-    rows, _ = _consenting(studio, rows, decision.consent, source)
+    rows, _ = _consenting(rows, data["consent"], source, now)
     item = [f for f in studio.features.values() if entity is not None and f.key == entity.schema.key]
     training = assemble(
         decision, rows, scorer.inputs, source, unit_features=scorer.features, item_features=item, parts=scorer.parts,
@@ -289,6 +297,14 @@ def reproduce(
         again.save(Path(folder) / "model")
         shutil.copy(studio.shelf.path(name) / "trained.json", folder)
         same = model_digest(Path(folder) / "model") == model_digest(studio.shelf.path(name) / "model")
-    tag = f"train-{name.replace('@', '-')}"
     erased = sum(int(n.data.get("erased", 0)) for n in studio.graph.nodes("pin") if n.data.get("tag") == tag)
     return Reproduced(name, training.digest == data["data_digest"], same, erased)
+
+
+def _pinned_now(studio: Studio, tag: str, snapshots: Mapping[str, int | None]) -> dict[str, int | None]:
+    """The snapshots that a training's pins hold today: an erasure rewrites what is pinned, under a new number."""
+    found: dict[str, int | None] = {}
+    for table, snapshot in snapshots.items():
+        held = [p.snapshot for p in studio.tables.pins(table) if p.tag == tag] if snapshot is not None else []
+        found[table] = held[0] if held else snapshot
+    return found
