@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from matinee.exceptions import DeclarationError, MatineeError, UnknownNameError
@@ -93,7 +94,9 @@ def load_file(path: Path) -> list[Domain]:
     except MatineeError:
         raise
     except Exception as error:  # whatever the user's file raises, the message names the file and line
-        line = error.__traceback__.tb_next.tb_lineno if error.__traceback__ and error.__traceback__.tb_next else 0
+        line = next((f.lineno for f in reversed(extract_tb(error.__traceback__)) if f.filename == str(path)), 0)
+        if isinstance(error, SyntaxError):
+            line = error.lineno or 0
         raise DeclarationError(f"{path.name} line {line}: {type(error).__name__}: {error}") from error
     found = [value for value in vars(module).values() if isinstance(value, Domain)]
     if not found:

@@ -71,7 +71,8 @@ habit = mt.Features(
     last=mt.last(Watched.film),
     ago=mt.recency(Watched),
 )
-voice = mt.Features("account", name="voice", letters=mt.count(Wrote, "30d"), said=mt.last(Wrote.text))
+voice = mt.Features("account", name="voice", letters=mt.count(Wrote, "30d"))
+said = mt.Features("account", name="said", text=mt.last(Wrote.text))
 
 front = mt.Decision(
     "front",
@@ -93,5 +94,5 @@ letter = mt.Decision(
 dub = mt.Decision("dub", unit="account", among=["none", "mail", "call"], guards=[NotByMail()], mode="advise")
 reach = mt.Decision("reach", unit="account", among=["none", "mail", "call"], guards=[NotByMail()], fallback="none")
 domain = mt.Domain(
-    name="films", facts=[Film, Watched, Wrote, Paid], features=[habit, voice], decisions=[front, letter, dub, reach]
+    name="films", facts=[Film, Watched, Wrote, Paid], features=[habit, voice, said], decisions=[front, letter, dub, reach]
 )
