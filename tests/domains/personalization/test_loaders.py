@@ -238,6 +238,7 @@ def test_plays_whose_ids_are_words(studio: mt.Studio, tmp_path: Path) -> None:
     assert found.quarantined == {"played": 1}
     assert rows(studio, Member, "external", "member") == [("ann", number_of("ann")), ("bob", number_of("bob"))]
     assert rows(studio, Title, "external", "name") == [("tt1", "tt1"), ("tt2", "tt2")]
+    assert number_of("tt0111161") == 7729376858144582943  # the same on every machine, for ever
     joined = studio.facts.scan(Played).select("member", "title").collect()
     assert set(joined["member"]) == {number_of("ann"), number_of("bob")}
     assert set(joined["title"]) == {number_of("tt1")}
