@@ -103,3 +103,20 @@ def test_the_mask_given_is_not_written_to() -> None:
     allowed = np.ones(4, bool)
     fill_slots(uniform(4), allowed, 2, uniforms=np.zeros(2))
     assert allowed.all()
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=100, deadline=None)
+def test_one_softmax_draws_the_same_bits_whether_or_not_the_distribution_is_asked_for(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 60))
+    # Scores 900 apart have powers that vanish: the road through the top of what is left.
+    components = [Component(1.0, SOFTMAX, rng.normal(size=n) * rng.choice([1, 50, 900]))]
+    limits = [Limit(rng.integers(-1, min(5, n), n), 2)]
+    allowed, uniforms = rng.random(n) < 0.8, rng.random(10)
+    short = fill_slots(components, allowed, 10, limits=limits, uniforms=uniforms)
+    full = fill_slots(components, allowed, 10, limits=limits, uniforms=uniforms, full=True)
+    assert short[0].tolist() == full[0].tolist()
+    assert short[1].tolist() == full[1].tolist()
+    walked = fill_slots(components, allowed, 10, limits=limits, forced=short[0])
+    assert walked[1].tolist() == short[1].tolist()

@@ -134,3 +134,18 @@ def test_scores_that_are_not_finite_are_refused(scores: list[float]) -> None:
 def test_scores_of_a_wrong_shape_are_refused() -> None:
     with pytest.raises(MatineeError, match=r"must be \(5,\): one score a candidate"):
         Softmax(Fixed([1.0, 2.0])).components(REQUEST, candidates(5))
+
+
+def test_candidates_at_positions_have_their_columns_taken_when_read() -> None:
+    given_ = Candidates(np.array([10, 20, 30]), {"a": np.array([1.0, 2.0, 3.0]), "b": np.arange(6).reshape(3, 2)})
+    some = given_.take(np.array([2, 0]))
+    assert some.ids.tolist() == [30, 10]
+    assert list(some.columns) == ["a", "b"]
+    assert len(some.columns) == 2
+    assert "a" in some.columns
+    assert "c" not in some.columns
+    assert some.columns.get("c") is None
+    assert some.columns["b"].tolist() == [[4, 5], [0, 1]]
+    assert some.columns["a"] is some.columns["a"]
+    assert {**some.take(np.array([1])).columns}["a"].tolist() == [1.0]
+    assert given_.take(np.array([False, True, False])).ids.tolist() == [20]

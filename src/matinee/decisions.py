@@ -339,7 +339,7 @@ def _dense(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Group codes numbered from 0 among the candidates at hand: the draw counts them in an array of that size."""
     import numpy as np
 
-    if len(codes) and int(codes.max()) < len(codes) and int(codes.min()) >= -1:
+    if len(codes) and np.maximum.reduce(codes) < len(codes) and np.minimum.reduce(codes) >= -1:
         return codes
     dense: np.ndarray[Any, Any] = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     if (codes < 0).any():

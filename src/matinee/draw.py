@@ -202,14 +202,21 @@ def fill_slots(
         force[: len(forced)] = forced[:slots]
     draws = np.zeros(slots) if uniforms is None else uniforms
     open_ = np.array(allowed, np.bool_)
-    if any(c.kind == FUNCTION for c in components):
+    if FUNCTION in [c.kind for c in components]:
         filled = _fill_general(components, open_, limits, force, draws, picked, chance, matrix)
     else:
-        codes = np.array([c.codes for c in limits], np.int64).reshape(len(limits), n)
+        if len(components) == 1:  # as it is, without a copy
+            values = np.ascontiguousarray(components[0].values, np.float64).reshape(1, n)
+        else:
+            values = np.array([c.values for c in components], np.float64)
+        if len(limits) == 1:
+            codes = np.ascontiguousarray(limits[0].codes, np.int64).reshape(1, n)
+        else:
+            codes = np.array([c.codes for c in limits], np.int64).reshape(len(limits), n)
         filled = _kernel()(
             np.array([c.weight for c in components]),
             np.array([c.kind for c in components], np.int64),
-            np.array([c.values for c in components], np.float64),
+            values,
             open_,
             codes,
             np.array([c.limit for c in limits], np.int64),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from matinee.checks import must
@@ -117,7 +118,7 @@ def _checked(scores: Scores, scorer: Scorer, n: int) -> Scores:
     mean = np.asarray(scores.mean, np.float64)
     if mean.shape != (n,):
         raise MatineeError(f"scorer {scorer.name!r} gave shape {mean.shape}, must be ({n},): one score a candidate")
-    if not np.isfinite(mean.sum()) and not np.isfinite(mean).all():
+    if not isfinite(mean.sum()) and not np.isfinite(mean).all():
         bad = int((~np.isfinite(mean)).sum())
         raise MatineeError(f"scorer {scorer.name!r} gave {bad} scores that are not finite, must all be numbers")
     return Scores(mean, scores.std)
@@ -249,7 +250,9 @@ class Softmax(Policy):
     def components(self, request: Request, candidates: Candidates) -> list[Component]:
         import numpy as np
 
-        scaled = self._scores(request, candidates).mean / self.temperature
+        scaled = self._scores(request, candidates).mean
+        if self.temperature != 1:
+            scaled = scaled / self.temperature
         if self.floor == 0:
             return [Component(1.0, SOFTMAX, scaled)]
         return [
