@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from matinee.judge import Evaluation
     from matinee.policies import Candidates, Policy
     from matinee.studio import Studio
-    from matinee.worlds import StreamingService
+    from matinee.worlds import Contexts, StreamingService
 
 TITLES = 300
 PAGES = 3000  # home pages served before anything is evaluated
 DECLINED = 2000  # declined invoices that are retried, about
 BATCHES = 8  # days on which charges fall due
 SPREAD = 60.0  # temperature of the learned retry policy, in cents of expected net value
-TRUE_PAGES, TRUE_RETRIES = 600, 2000  # contexts over which true values are taken
+TRUE_PAGES = 500  # visits over which true values of home pages are taken
 
 MODULE = '''"""What this studio adds to the installed domains: retries over its own processors, for the whole amount."""
 
@@ -54,6 +54,14 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A true value and its standard error, from the contexts being a sample."""
+
+    value: float
+    error: float
 
 
 class Bar:
@@ -284,7 +292,7 @@ def _retry(studio: Studio, world: StreamingService, clock: Clock, bar: Bar) -> l
     anything = studio.save_policy("retry", mt.Uniform(), note="any wait and any processor: the cleanest log there is")
     studio.release("retry", anything, 1.0, by="demo")
     with bar.step("retry: charges fall due, some are declined, each of those is tried once more", BATCHES) as advance:
-        middle = _serve_retries(studio, world, clock, rng, advance)
+        middle, situations, codes = _serve_retries(studio, world, clock, rng, advance)
     clock.now = max(clock.now, studio.choices("retry", limit=1)["at"][0] + timedelta(days=16))
     with bar.step("retry: a model learns from the first half of the log"):
         model = mt.LightGBM(objective="regression", trees=120, leaves=7, min_rows=40)
@@ -295,21 +303,29 @@ def _retry(studio: Studio, world: StreamingService, clock: Clock, bar: Bar) -> l
         )
     with bar.step("retry: judged on the second half, beside the truth"):
         judged = {n: studio.evaluate("retry", n, since=middle, lateness=timedelta(0)) for n in (anything, learned)}
-        truths = {n: _true_retries(studio, world, n) for n in judged}
+        truths = {n: _true_retries(studio, situations, codes, n) for n in judged}
     if judged[learned].better:
         with bar.step("retry: the learned policy released to half of the invoices"):
             studio.release("retry", learned, 0.5, note="off-policy better than random", by="demo")
     return [_row(studio, "retry", n, judged[n], truths[n]) for n in judged]
 
 
-def _serve_retries(studio: Studio, world: StreamingService, clock: Clock, rng: Any, advance: Any) -> datetime:
-    """Batches of charges over a month; returns the time that halves the choices."""
+def _serve_retries(
+    studio: Studio, world: StreamingService, clock: Clock, rng: Any, advance: Any
+) -> tuple[datetime, list[Contexts], dict[str, str]]:
+    """Batches of charges over a month, each decline tried once more.
+
+    Returns:
+        The time that halves the choices; the situations of the second half as the world has them; the declines' codes.
+    """
     import heapq
 
     import polars as pl
 
     due: list[tuple[datetime, str, str, str]] = []  # attempts that wait for their time
     amounts: dict[str, tuple[int, str]] = {}
+    codes: dict[str, str] = {}
+    situations: list[Contexts] = []
     halves = world.now
     for batch in range(BATCHES):
         begin = world.now + timedelta(days=7 + 2 * batch, hours=(5 * batch) % 24)
@@ -321,18 +337,22 @@ def _serve_retries(studio: Studio, world: StreamingService, clock: Clock, rng: A
         clock.now = max([clock.now, begin + timedelta(hours=1), *charged["known"].to_list()])
         studio.append("invoice", invoices)
         studio.append("attempt", charged)
-        for (invoice,) in charged.filter(~pl.col("approved")).sort("at").select("invoice").iter_rows():
-            clock.now += timedelta(seconds=1)
-            choice = studio.decide("retry", invoice, {"zone": "UTC"}, at=clock.now)
+        declined = charged.filter(~pl.col("approved")).sort("at")
+        codes |= dict(declined.select("invoice", "code").iter_rows())
+        if batch >= BATCHES // 2:
+            situations.append(world.declined_now(declined["invoice"].to_list()))
+        for invoice, at, known in declined.select("invoice", "at", "known").iter_rows():
+            moment = max(at, known) + timedelta(seconds=1)
+            choice = studio.decide("retry", invoice, {"zone": "UTC"}, at=moment)
             wait, _, route = str(choice.action[0]).partition(" ")
             if route:
-                heapq.heappush(due, (clock.now + duration(wait), choice.id, invoice, route))
+                heapq.heappush(due, (moment + duration(wait), choice.id, invoice, route))
         if batch == BATCHES // 2 - 1:
-            halves = clock.now + timedelta(seconds=1)
+            halves = begin + timedelta(hours=12)
         advance(1)
     _answer_due(studio, world, clock, due, amounts, world.end, rng)
     studio.seal()
-    return halves
+    return halves, situations, codes
 
 
 def _answer_due(
@@ -364,42 +384,40 @@ def _labels(studio: Studio, until: datetime) -> Any:
     return rewarded_slots(studio, studio.decision("retry"), log).rename({"reward": "y"})
 
 
-def _true_retries(studio: Studio, world: StreamingService, name: str) -> Any:
-    """The true value of a saved policy over invoices that were declined once, exact over its actions."""
+def _true_retries(studio: Studio, situations: list[Contexts], codes: dict[str, str], name: str) -> Truth:
+    """The true value of a saved policy over the very invoices it is judged on: exact over its actions."""
     import numpy as np
 
     from matinee import guards
     from matinee.draw import fill_slots
     from matinee.policies import Request
+    from matinee.worlds.truth import charge_worth
 
     decision, policy = studio.decision("retry"), studio.policy(name)
     assert decision.options is not None
     options = decision.options.candidates()
-    place = {str(a): i for i, a in enumerate(options.ids.tolist())}
-
-    def chances(context: dict[str, Any], candidates: Candidates, _rng: np.random.Generator) -> Any:
-        known = {
-            k: context.get(k)
-            for k in ("amount_minor", "currency", "country", "card", "debit", "three_d", "code", "previous")
-        }
-        n = int(context["number"])
-        known |= {"attempts": n, "attempts_30d": n, "approved": 0, "stops": 0, "gap_seconds": 1800.0}
-        request = Request("retry", context["invoice"], context["at"], {"zone": "UTC"}, known)
-        guarded = guards.apply(decision.guards, request, options)
-        _, _, matrix = fill_slots(
-            policy.components(request, options.take(np.flatnonzero(guarded.allowed))),
-            np.ones(int(guarded.allowed.sum()), np.bool_), 1, uniforms=np.zeros(1), full=True,
-        )  # fmt: skip
-        spread = np.zeros(len(options))
-        spread[guarded.allowed] = matrix[0]
-        return np.array([spread[place[str(i)]] for i in candidates.ids.tolist()])
-
-    everyone = world.true_value("retry", chances, n=TRUE_RETRIES, reward="net")
-    once = (world.contexts("retry", TRUE_RETRIES).frame["number"] == 1).to_numpy()
-    each = everyone.each[once]
-    return replace(
-        everyone, value=float(each.mean()), error=float(each.std(ddof=1) / len(each) ** 0.5), n=len(each), each=each
-    )
+    each: list[float] = []
+    for contexts in situations:
+        place = {str(a): i for i, a in enumerate(contexts.ids.tolist())}
+        order = np.array([place[str(a)] for a in options.ids.tolist()])
+        worth = charge_worth(contexts, "net")[:, order]
+        for i, row in enumerate(contexts.frame.iter_rows(named=True)):
+            seen = ("amount_minor", "currency", "country", "card", "debit", "three_d", "previous")
+            known = {k: row.get(k) for k in seen} | {"code": codes[row["invoice"]], "gap_seconds": 60.0}
+            known |= {"attempts": 1, "attempts_30d": 1, "approved": 0, "stops": 0}
+            request = Request("retry", row["invoice"], row["at"] + timedelta(minutes=1), {"zone": "UTC"}, known)
+            guarded = guards.apply(decision.guards, request, options)
+            allowed = options.take(np.flatnonzero(guarded.allowed))
+            _, _, chance = fill_slots(
+                policy.components(request, allowed),
+                np.ones(len(allowed), np.bool_),
+                1,
+                uniforms=np.zeros(1),
+                full=True,
+            )
+            each.append(float(chance[0] @ worth[i][guarded.allowed]))
+    values = np.array(each)
+    return Truth(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5))
 
 
 # -- what is shown

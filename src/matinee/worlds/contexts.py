@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +76,29 @@ def make_contexts(world: StreamingService, decision: str, n: int, seed: int) -> 
     if decision == "route":
         return _route(world, n, rng)
     return _declined(world, decision, n, rng)
+
+
+def declined_now(world: StreamingService, invoices: Sequence[str]) -> Contexts:
+    """The retry situations of these declined invoices as they stand: a copy, which later charges do not change."""
+    import polars as pl
+
+    billing = copy.deepcopy(world.billing)
+    index = np.array([world.index_of(one) for one in invoices], dtype=np.int64)
+    frame = frames.invoice_frame(world.settings, billing, index).drop("at", "known")
+    frame = frame.with_columns(
+        frames.stamps(world.settings, billing.last_attempt[index]).alias("at"),
+        pl.Series("number", billing.attempts[index]),
+        frames.words(PROCESSORS, billing.last_processor[index]).alias("previous"),
+    )
+    ids = np.array(retry_options())
+    allowed = np.ones((len(index), len(ids)), bool)
+    columns = _retry_columns()
+    return Contexts("retry", frame, ids, allowed, columns, {"billing": billing, "invoice": index})
+
+
+def _retry_columns() -> dict[str, np.ndarray]:
+    wait = np.array([duration(w).total_seconds() / 86_400 for w in WAITS]).repeat(len(PROCESSORS))
+    return {"wait_days": np.append(wait, 0.0), "route": np.array([*(PROCESSORS * len(WAITS)), ""])}
 
 
 def _home(world: StreamingService, n: int, rng: np.random.Generator) -> Contexts:
@@ -155,8 +180,7 @@ def _declined(world: StreamingService, decision: str, n: int, rng: np.random.Gen
         frames.words(PROCESSORS, billing.last_processor[invoice]).alias("previous"),
     )
     ids = np.array(retry_options())
-    wait = np.array([duration(w).total_seconds() / 86_400 for w in WAITS]).repeat(len(PROCESSORS))
-    columns = {"wait_days": np.append(wait, 0.0), "route": np.array([*(PROCESSORS * len(WAITS)), ""])}
+    columns = _retry_columns()
     allowed = np.ones((len(invoice), len(ids)), bool)
     return Contexts(decision, frame, ids, allowed, columns, {"billing": billing, "invoice": invoice})
 

@@ -243,6 +243,10 @@ class StreamingService:
         waiting = (b.attempts > 0) & ~b.paid & ~b.stopped & (b.first_decline + s.give_up_days > s.days)
         return [invoice_id(i) for i in np.flatnonzero(waiting).tolist()]
 
+    def index_of(self, invoice: str) -> int:
+        """The place of an invoice in the world's own books."""
+        return self._invoice(invoice)
+
     # Answers
 
     def respond_home(
@@ -355,6 +359,12 @@ class StreamingService:
         return DEVICES.index(name)
 
     # Truth
+
+    def declined_now(self, invoices: Sequence[str]) -> Contexts:
+        """The retry situations of these declined invoices as they stand, for `truth.charge_worth`."""
+        from matinee.worlds.contexts import declined_now
+
+        return declined_now(self, invoices)
 
     def contexts(self, decision: str, n: int = 4_000, *, seed: int = 0) -> Contexts:
         """A fixed set of situations in which a decision is taken, with what is hidden in them."""
