@@ -108,6 +108,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 
 
+def test_tests_that_are_named_are_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/]+(?:\.py|/))`", words())) - {"tests/test_x.py"}
+    assert len(named) > 15
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_every_verb_has_an_example() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     shown = {verb for verb, _ in documented_verbs("\n".join(f"```sh\n{b.text}```" for b in blocks(text) if b.language == "sh"))}
