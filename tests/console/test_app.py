@@ -14,7 +14,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from matinee.console.app import Person, page_routes
-from matinee.exceptions import ReleaseError
+from matinee.exceptions import ReleaseError, StorageError
 
 PAGES = [
     "/", "/decisions/home", "/decisions/retry", "/lineage", "/lineage?node=fact://played", "/quarantine", "/members",
@@ -251,6 +251,21 @@ def test_when_the_tables_are_out_the_page_says_what_is_safe(client: TestClient, 
     pages.out = True
     answer = client.get("/")
     assert answer.status_code == 503 and "Choices are still being made and kept" in answer.text
+
+
+def test_the_page_of_an_error_stands_even_when_nothing_of_the_studio_can_be_read(
+    client: TestClient, pages: SamplePages, monkeypatch: Any
+) -> None:
+    def out() -> Any:
+        raise StorageError("the catalog does not answer")
+
+    monkeypatch.setattr(pages, "shell", out)
+    for path in ("/", "/decisions/home", "/decisions/nope"):
+        answer = client.get(path)
+        assert (
+            answer.status_code == 503 and "The tables do not answer" in answer.text and 'href="/lineage"' in answer.text
+        )
+    assert client.get("/.json").status_code == 200  # the twin needs nothing around it
 
 
 def test_a_page_that_breaks_says_so_and_keeps_the_rest_for_the_log(

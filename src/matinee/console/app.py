@@ -26,10 +26,12 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from matinee.console.errors import NotAllowedError, error_page
+from matinee.console.parts import NavItem, Shell
 from matinee.console.release_panel import wrong
 from matinee.console.render import render
 from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm, Source
 from matinee.exceptions import MatineeError, ReleaseError
+from matinee.times import utc_now
 
 if TYPE_CHECKING:
     from matinee.studio import Studio
@@ -287,18 +289,33 @@ def _endpoint(
             if act:
                 _may_act(request, ask)
             reply = await run_in_threadpool(view, source, ask)
-        except Exception as error:  # whatever fails behind a page, the reader gets a page that says so
-            reference = secrets.token_hex(4).upper()
-            page = error_page(error, reference)
-            if page.status >= 500:
-                log.exception("%s: %s %s", reference, request.method, request.url.path)
-            reply = Page("error.html", page, "", page.status)
-        return await run_in_threadpool(_print, source, request, reply, token, as_json, who)
+        except Exception as error:  # noqa: BLE001  # whatever fails behind a page, the reader gets a page that says so
+            reply = _broken(error, request)
+        try:
+            return await run_in_threadpool(_print, source.shell, request, reply, token, as_json)
+        except Exception as error:  # noqa: BLE001  # what stands around the page failed too: the tables are out, for instance
+            return await run_in_threadpool(_print, bare_shell, request, _broken(error, request), token, as_json)
 
     return answer
 
 
-def _print(source: Source, request: Request, reply: Page | Go, token: str, as_json: bool, who: Who | None) -> Response:
+def _broken(error: Exception, request: Request) -> Page:
+    """The page of an error; the rest of it goes to the log, under the reference that the page shows."""
+    reference = secrets.token_hex(4).upper()
+    page = error_page(error, reference)
+    if page.status >= 500:
+        log.error("%s: %s %s", reference, request.method, request.url.path, exc_info=error)
+    return Page("error.html", page, "", page.status)
+
+
+def bare_shell() -> Shell:
+    """What stands around a page when the studio cannot say: the pages there always are, and no lamps."""
+    pages = (("/", "Front", "f"), ("/members", "Members", "m"), ("/lineage", "Lineage", "l"))
+    more = (("/quarantine", "Quarantine", "q"), ("/choices", "Ledger", "c"))
+    return Shell("Matinee", utc_now(), tuple(NavItem(*one) for one in (*pages, *more)))
+
+
+def _print(shell: Callable[[], Shell], request: Request, reply: Page | Go, token: str, as_json: bool) -> Response:
     base = request.scope.get("root_path", "").rstrip("/")
     response: Response
     if isinstance(reply, Go):
@@ -307,8 +324,9 @@ def _print(source: Source, request: Request, reply: Page | Go, token: str, as_js
         body = msgspec.json.format(msgspec.json.encode(reply.model, enc_hook=str), indent=2)
         response = Response(body, reply.status, HEADERS, "application/json")
     else:
-        shell = source.shell()
-        text = render(reply.template, reply.model, shell, request=request, base=base, csrf=token, current=reply.current)
+        text = render(
+            reply.template, reply.model, shell(), request=request, base=base, csrf=token, current=reply.current
+        )
         response = Response(text, reply.status, HEADERS, "text/html")
         if request.cookies.get(COOKIE) != token:
             response.set_cookie(

@@ -21,7 +21,7 @@ class NotAllowedError(MatineeError):
 _ANSWERING: tuple[str, str, Lamp] = ("Decisions", "answering: serving reads its own files, not this page's", "lit")
 _LOGGED: tuple[str, str, Lamp] = (
     "Choices",
-    "kept in the write-ahead log; none is lost, sealing goes on by itself",
+    "kept in the write-ahead log until the tables answer; none is lost",
     "lit",
 )
 

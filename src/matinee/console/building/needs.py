@@ -173,7 +173,7 @@ def _refused(desk: Desk) -> list[Need]:
 
 def _checks(desk: Desk) -> list[Need]:
     """What the doctor found, beyond what stands above."""
-    report = desk.kept(("doctor",), desk.studio.doctor, 120.0)
+    report = desk.kept(("doctor",), desk.studio.doctor, 600.0)
     skip = ("quarantine", "log", "releases", "guards of")
     return [
         Need(
