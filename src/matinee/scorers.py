@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-from matinee.exceptions import MatineeError, StorageError, UnknownNameError
+from matinee.exceptions import MatineeError, RefusedError, StorageError, UnknownNameError
 from matinee.policies import Candidates, Request, Scorer, Scores
 from matinee.quarantine import write_whole
 
@@ -117,13 +117,23 @@ class Trained:
         for n in inputs.scorers:
             row[f"score.{n}"] = self.parts[n].score(request, candidates).mean
         if inputs.action:
-            row["action"] = candidates.ids
+            row["action"] = candidates.ids.astype(str)  # as the log writes ids
         return row
 
     def score(self, request: Request, candidates: Candidates) -> Scores:
         """One score a candidate, from the model."""
         matrix = self.model.encode(self.columns(request, candidates), len(candidates))
-        return Scores(self.model.score_array(matrix))
+        return Scores(self.model.score_array(matrix), self._spread(matrix))
+
+    def _spread(self, matrix: Any) -> Any:
+        """Standard deviation of each score given the data, for Thompson; None for a model that does not know it."""
+        spread = getattr(self.model, "spread", None)
+        if spread is None:
+            return None
+        try:
+            return spread(matrix)
+        except RefusedError:
+            return None  # too many coefficients for it to be computed while someone waits
 
     def propose(self, request: Request, candidates: Candidates) -> Any:
         """Indices worth scoring, from the parts that propose some; None for all."""

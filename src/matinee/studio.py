@@ -52,9 +52,10 @@ PIN_AGE = timedelta(days=365)
 class Studio:
     """A folder that holds everything: tables, log, models, releases. Made and opened with `matinee.open`."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now, engine: str = "local") -> None:
-        self.root, self.clock, self.engine = root, clock, engine
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now, engine: str | None = None) -> None:
+        self.root, self.clock = root, clock
         self.config = _read_config(root)
+        self.engine: str | None = engine or self.config.get("engine")
         self.registry = Registry(root / "studio.db")
         self.graph = Graph(self.registry)
         self.quarantine = Quarantine(root / "quarantine")
@@ -551,7 +552,7 @@ class Studio:
 
 
 def open(  # `mt.open("./acme")` is how it is read
-    root: str | Path, *, domains: Sequence[str] = (), clock: Callable[[], datetime] = utc_now, engine: str = "local"
+    root: str | Path, *, domains: Sequence[str] = (), clock: Callable[[], datetime] = utc_now, engine: str | None = None
 ) -> Studio:
     """Open a studio, or make one where the folder is new or empty.
 
@@ -559,7 +560,8 @@ def open(  # `mt.open("./acme")` is how it is read
         root: Its folder.
         domains: For a new studio: installed domains to begin with, such as "personalization".
         clock: The time, for simulated worlds.
-        engine: "local", "serial" or "ray".
+        engine: Where the features of a training are computed: "serial", "local" (processes) or "ray"; threads of this
+            process where not given, here or in `matinee.toml`.
 
     Raises:
         StorageError: If the folder is something else, or was moved since its tables were written.

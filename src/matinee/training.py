@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 class Pinned:
     """A fact store at fixed snapshots: whatever is appended meanwhile, every read of one training sees the same rows."""
 
-    def __init__(self, facts: FactStore, snapshots: Mapping[str, int | None] | None = None) -> None:
-        self._facts = facts
+    def __init__(
+        self, facts: FactStore, snapshots: Mapping[str, int | None] | None = None, *, engine: str | None = None
+    ) -> None:
+        self._facts, self.engine = facts, engine
         self.snapshots: dict[str, int | None] = dict(snapshots or {})
 
     @property
@@ -136,6 +138,8 @@ def assemble(
     for name in inputs.context:
         if f"context.{name}" not in frame.columns:
             raise UnknownColumnError("the labels", f"context.{name}", labels.columns)
+    if inputs.action:
+        frame = frame.with_columns(pl.col("action").cast(pl.String))  # ids are text in the log, and so for the model
     X = frame.select(inputs.names()).with_columns(
         # Candidates' text arrays hold "" for nothing; so must the frame, or one level would have two names.
         pl.col(pl.String).fill_null("")
@@ -163,7 +167,7 @@ def _joined(one: Features, source: Pinned, frame: pl.DataFrame, *, key: str, at:
     kind = pl.Int64() if fact_key is not None and fact_key.kind == "int" else pl.String()
     pairs = frame.select(pl.col(key).cast(kind, strict=False).alias(one.key), pl.col(at).alias("at"))
     distinct = pairs.unique(maintain_order=True).drop_nulls()
-    values = one.batch(source, distinct).rename({n: f"{prefix}{n}" for n in wanted})
+    values = one.batch(source, distinct, engine=source.engine).rename({n: f"{prefix}{n}" for n in wanted})
     joined = pairs.join(
         values.select(one.key, "at", *[f"{prefix}{n}" for n in wanted]),
         on=[one.key, "at"],

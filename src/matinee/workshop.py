@@ -56,7 +56,7 @@ def train(
     inputs, unit, item, parts = split_inputs(on, decision, entity, context, clock=clock, action=action)
     for features in [*unit, *item]:
         studio.add_features(features)
-    source, now = Pinned(studio.facts), studio.clock()
+    source, now = Pinned(studio.facts, engine=studio.engine), studio.clock()
     if labels is None:
         if studio.tables.exists("choices"):
             source.snapshots["choices"] = studio.tables.snapshot("choices")
