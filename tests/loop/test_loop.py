@@ -185,12 +185,15 @@ def test_a_rollback_decides_for_everybody_again_and_erasure_is_told_by_the_linea
 def test_online_features_in_a_decision_are_those_of_the_batch_at_its_time(served: mt.Studio, clock: Clock) -> None:
     asked = []
     for k in range(40):
-        viewer = (7 * k) % 60
+        viewer = (7 * k) % 9  # each comes back, so that what was recorded meanwhile must be seen
         clock.forward(minutes=37)
         choice = served.decide("front", viewer, age=18)
         asked.append((viewer, choice.at, served.live.features_of(habit, viewer, choice.at)))
         if k % 3 == 0:
             served.record(choice, "watched", {"viewer": viewer, "film": choice.action[0], "seconds": float(100 * k)})
+        if k == 20:
+            served.publish()
+            served.refresh()
         if k % 10 == 5:
             served.append("watched", pl.DataFrame({"viewer": [viewer], "film": [2], "seconds": [55.0], "at": [clock()]}))
     served.seal()
