@@ -10,7 +10,7 @@ import matinee as mt
 from matinee.domains.personalization.backtest import backtest
 from matinee.domains.personalization.facts import FACTS
 from matinee.domains.personalization.features import FEATURES
-from matinee.domains.personalization.home import home, names, train
+from matinee.domains.personalization.home import home, names, train, why
 from matinee.domains.personalization.loaders import IMPORTERS
 
 domain = mt.Domain(
@@ -22,5 +22,6 @@ domain = mt.Domain(
     importers=IMPORTERS,
     recipes={"home": train},
     backtests={"home": backtest},
+    reasons={"home": why},
     names={"title": names},
 )

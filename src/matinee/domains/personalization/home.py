@@ -277,6 +277,13 @@ def reason(studio: mt.Studio, features: dict[str, Any], title: int, parts: dict[
     return "popular with members now"
 
 
+def why(studio: mt.Studio, request: mt.Request, title: Any) -> str:
+    """The reason line of a title on a member's page; nothing is said to a member who did not allow profiling."""
+    found = {n: studio.scorer(f"home-{n}") for n in ("following", "together") if studio.shelf.newest(f"home-{n}")}
+    parts = {n: p for n, p in found.items() if isinstance(p, Recommender)}
+    return reason(studio, dict(request.features), int(title), parts)
+
+
 def names(studio: mt.Studio, ids: Sequence[int]) -> dict[int, str]:
     """Names of titles."""
     import polars as pl
