@@ -289,6 +289,15 @@ def split_inputs(
             parts[one.name.rpartition("@")[0] or one.name] = one
         else:
             raise BadInputError(f"on holds {one!r}, must be Features or scorers")
+    for one in [*unit, *item]:
+        for fact, columns in one.reads.items():
+            personal = sorted(columns & set(fact.schema.personal))
+            if personal:
+                # A model keeps the levels of the text it saw: what can be erased must not get into one.
+                raise LeakError(
+                    f"features {one.name!r} read {fact.__name__}.{personal[0]}, which is personal text: "
+                    "a model would keep it after an erasure, must be left out"
+                )
     usable = ("int", "float", "bool", "str")
     unit_names = [n for f in unit for n in f.names if f.types[n] in usable]
     item_names = [n for f in item for n in f.names if f.types[n] in usable]
