@@ -23,7 +23,7 @@ test: $(BIN)/.test  ## every test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(BIN)/.test
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 
 types: $(BIN)/.test
 	$(BIN)/mypy

@@ -13,7 +13,6 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from benchmarks import ope, ope_sets, ope_worlds
-
 from matinee.evaluate import terms
 
 

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from benchmarks import routing
 from benchmarks.harness import main
 from tests.domains.payments.planted import as_lines, log, write
+
+from benchmarks import routing
 
 
 def test_rows_of_a_smoke_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
