@@ -11,7 +11,7 @@ from tests.domains.payments.planted import as_lines, log, write
 
 import matinee as mt
 from matinee.domains import payments
-from matinee.domains.payments.facts import Attempt
+from matinee.domains.payments.facts import Attempt, Invoice, Processor
 from matinee.domains.payments.importer import import_processor_log
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -68,6 +68,9 @@ def test_a_crash_on_the_way_loses_nothing_and_doubles_nothing(studio: mt.Studio,
         import_processor_log(studio, path, step)
     import_processor_log(studio, path)
     assert _counts(studio) == (60, 60)
+    for fact in (Processor, Invoice):
+        held = studio.facts.scan(fact).select(fact.schema.key).collect().to_series()
+        assert held.n_unique() == len(held) > 0
     choices = studio.choices("route")
     assert choices["id"].n_unique() == 60
 
