@@ -20,7 +20,8 @@ demo: $(BIN)/matinee  ## a whole service with known truth, then the console
 	$(BIN)/matinee demo
 
 test: $(BIN)/.test  ## every test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) -m browser
+	$(BIN)/python -m pytest -n $(JOBS) -m "not browser"
 
 lint: $(BIN)/.test
 	$(BIN)/ruff check --no-cache .

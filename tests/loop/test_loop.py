@@ -215,6 +215,7 @@ def test_an_appended_fact_is_online_at_once(served: mt.Studio, clock: Clock) -> 
 
 
 def test_two_servers_on_one_folder_and_an_outcome_that_both_heard_of_counts_once(served: mt.Studio, clock: Clock) -> None:
+    served.seal()
     before = len(served.as_of("watched"))
     with open_films(served.root, clock) as other:
         made = [s.decide("front", 21, age=18) for s in (served, other)]
