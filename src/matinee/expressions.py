@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -203,7 +204,9 @@ class Binary(Expression):
                 return True
             return None
         if self.op == "/" and right == 0:
-            return float("nan") if left == 0 or left != left else float("inf") * (1 if left > 0 else -1)
+            if left == 0 or left != left:
+                return float("nan")
+            return math.copysign(float("inf"), left) * math.copysign(1.0, right)  # a zero has a sign, as in frames
         return _OPS[self.op](left, right)
 
     def columns(self) -> set[str]:
