@@ -201,7 +201,10 @@ def test_a_killed_erasure_takes_whole_people_and_is_finished_by_repeating_it(roo
         tables.erase("played", "member", list(range(start)))
         for path in (root / "tables" / "played" / "data").iterdir():
             assert pq.read_table(path)["member"].to_numpy().min(initial=ROWS) >= start
-    assert tables.pins("played")[0].erased == 3 * start
+    # One more may be gone than was acknowledged: the kill can fall between a commit and its acknowledgement.
+    left = set(tables.scan("played").collect()["member"])
+    assert len(left) in (ROWS - start, ROWS - start - 1)
+    assert tables.pins("played")[0].erased == 3 * (ROWS - len(left))
 
 
 def test_four_processes_append_at_once_and_none_is_lost(root: Path, workers: Workers) -> None:
