@@ -44,7 +44,8 @@ def words() -> str:
 
 def verbs() -> set[str]:
     """Every verb of the command line, those of a group as `group verb`."""
-    from matinee.cli import app, quarantine
+    from matinee.cli.app import app
+    from matinee.cli.facts import quarantine
 
     def own(group: object) -> set[str]:
         return {name for name in group if not name.startswith("-")}  # type: ignore[attr-defined]

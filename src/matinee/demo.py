@@ -73,7 +73,7 @@ class Bar:
     @contextmanager
     def step(self, what: str, total: int | None = None) -> Iterator[Callable[..., None]]:
         """Show a step while it runs, then what it took."""
-        from matinee.cli import progress
+        from matinee.cli.app import progress
 
         begin = time.perf_counter()
         with progress(what, total, quiet=self.quiet) as advance:

@@ -6,12 +6,9 @@ A release is a row: which policies share a decision's units, from now on. Rows a
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from matinee.checks import must
@@ -68,15 +65,6 @@ class Release(Table):
             {"release": self.number, "arm": a.name, "policy": a.policy, "share": a.share, "role": a.role}
             for a in self.arms
         ]
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One check that a release must pass."""
-
-    name: str
-    passed: bool
-    detail: str
 
 
 class Releases:
@@ -185,46 +173,6 @@ def arms_after(live: Release | None, policy: str, share: float, baseline_share: 
         base = baseline.policy if baseline else (keep or live.live).policy
         arms.append(Arm("baseline", base, held, BASELINE))
     return arms
-
-
-def gate(root: Path, decision: str, policy: str, modules: Sequence[str], *, timeout: float = 120.0) -> Gate:
-    """Whether the policy loads and conforms in a process that has seen nothing of this one."""
-    code = (
-        "import sys, json; from matinee.releases import check_loaded; "
-        "print(json.dumps(check_loaded(*json.loads(sys.argv[1]))))"
-    )
-    argument = json.dumps([str(root), decision, policy, list(modules)])
-    try:
-        done = subprocess.run([sys.executable, "-c", code, argument], capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return Gate("loads in a fresh process", passed=False, detail=f"it took longer than {timeout:g} s")
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["it died without a word"])[-1]
-        return Gate("loads in a fresh process", passed=False, detail=last)
-    return Gate("loads in a fresh process", passed=True, detail=done.stdout.strip().splitlines()[-1])
-
-
-def check_loaded(root: str, decision: str, policy: str, modules: Sequence[str]) -> Mapping[str, Any]:
-    """What the fresh process does: open the studio, load the policy, run the conformance suite, decide once, dry."""
-    import numpy as np
-
-    from matinee import domain as domains
-    from matinee import testing
-    from matinee.studio import open as open_studio
-
-    with open_studio(root) as studio:
-        for path in modules:
-            for one in domains.load_file(Path(path)):
-                studio.use(one)
-        loaded = studio.policy(policy)
-        testing.check_policy(loaded, np.random.default_rng(0))
-        request, candidates = studio.sample_request(decision)
-        if len(candidates):
-            components = loaded.components(request, candidates)
-            total = sum(c.weight for c in components)
-            if abs(total - 1) > 1e-9:
-                raise ReleaseError(f"weights of {policy} sum to {total:.6g}, must sum to 1")
-    return {"policy": policy, "candidates": len(candidates)}
 
 
 def _release(row: Sequence[Any]) -> Release:

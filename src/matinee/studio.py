@@ -27,7 +27,7 @@ from matinee.graph import Graph, Impact
 from matinee.policies import Candidates, Policy, Request, Scorer, from_spec
 from matinee.quarantine import Quarantine, write_whole
 from matinee.registry import Registry
-from matinee.releases import Arm, Gate, Release, Releases, arms_after, gate
+from matinee.releases import Release, Releases
 from matinee.rights import Consent
 from matinee.scorers import Shelf, Storable, Trained
 from matinee.store import Appended, FactStore
@@ -325,59 +325,20 @@ class Studio:
         Raises:
             ReleaseError: With the gate that was not passed and what would pass it.
         """
-        decision = self.decision(decision)
-        share = must(float(share), "share", gt=0, le=1)
-        name = policy if isinstance(policy, str) else self.save_policy(decision, policy)
-        failed = [g for g in self.gates(decision, name, without_evidence, guards_changed) if not g.passed]
-        if failed:
-            raise ReleaseError("; ".join(f"gate '{g.name}' is not passed: {g.detail}" for g in failed))
-        live = self.releases.live(decision.name)
-        arms = arms_after(live, name, share, baseline)
-        ramp = live is not None and any(a.policy == name and a.role == "challenger" for a in live.arms)
-        salt = live.salt if live is not None and ramp else f"{decision.name}:{name}"
-        notes = [
-            note,
-            without_evidence and f"without evidence: {without_evidence}",
-            guards_changed and f"guards: {guards_changed}",
-        ]
-        made = self.releases.put(
-            decision.name, "release", arms, salt=salt, guards=decision.guard_names,
-            note="; ".join(n for n in notes if n), by=by,
-        )  # fmt: skip
-        if self._live is not None:
-            self._live.refresh()
-        return made
+        from matinee.releasing import release
 
-    def gates(
-        self, decision: Decision, policy: str, without_evidence: str | None = None, guards_changed: str | None = None
-    ) -> list[Gate]:
-        """The gates of a release, each passed or not and why."""
-        found = self.evidence(decision.name, policy)
-        live = self.releases.live(decision.name)
-        gates = [
-            Gate(
-                "evidence attached",
-                passed=bool(found) or without_evidence is not None or live is None,
-                detail=f"{policy} has no evidence, must be evaluated first (studio.evaluate), "
-                "or released with without_evidence='the reason'",
-            )
-        ]
-        before, now = (set(live.guards) if live else set()), set(decision.guard_names)
-        changed = [f"-{g}" for g in sorted(before - now)] + [f"+{g}" for g in sorted(now - before)]
-        gates.append(
-            Gate(
-                "guards unchanged, or the change named",
-                passed=live is None or not changed or guards_changed is not None,
-                detail=f"guards changed ({', '.join(changed)}), must be named: guards_changed='what and why'",
-            )
-        )
-        if all(g.passed for g in gates):
-            gates.append(gate(self.root, decision.name, policy, self.modules))
-        return gates
+        made = release(
+            self, self.decision(decision), policy, share, baseline=baseline, note=note, by=by,
+            without_evidence=without_evidence, guards_changed=guards_changed,
+        )  # fmt: skip
+        return self._taken_up(made)
 
     def rollback(self, decision: str | Decision, to: int | None = None, *, note: str = "", by: str = "") -> Release:
         """Make the release before the present one live again, or release `to`."""
-        made = self.releases.roll_back(self.decision(decision).name, to=to, note=note, by=by)
+        return self._taken_up(self.releases.roll_back(self.decision(decision).name, to=to, note=note, by=by))
+
+    def _taken_up(self, made: Release) -> Release:
+        """The release, once this process serves by it."""
         if self._live is not None:
             self._live.refresh()
         return made
@@ -602,6 +563,3 @@ def _read_config(root: Path) -> dict[str, Any]:
         if key not in known:
             must(key, f"setting in {CONFIG}", one_of=known)
     return config
-
-
-__all__ = ["Arm", "Studio", "open"]
