@@ -248,10 +248,10 @@ def _ordinary_member(frame: pl.DataFrame) -> int:
 
 
 def _on_disk(folder: Path, member: int) -> int:
-    """Rows of the member in any Parquet file that is still there, referred to or not."""
+    """Rows of the member in any Parquet file of data that is still there, referred to or not."""
     import polars as pl
 
-    files = [str(path) for path in folder.rglob("*.parquet")]
+    files = [str(path) for path in folder.rglob("*.parquet") if "_delta_log" not in path.parts]
     return sum(pl.read_parquet(path, columns=["member"]).filter(member=member).height for path in files)
 
 

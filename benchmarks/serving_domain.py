@@ -46,33 +46,39 @@ class Nearest:
 
     def __init__(self, vectors: np.ndarray[Any, Any], name: str = "") -> None:
         self.vectors, self.name = vectors, name
-        self._whole: np.ndarray[Any, Any] | None = None  # ids that were found to be the whole catalogue, in order
+        self._ids = np.arange(1, len(vectors) + 1)
+        self._last: tuple[mt.Request, np.ndarray[Any, Any]] | None = None  # what was matched, and with all titles
 
     @property
     def needs(self) -> Sequence[mt.Features]:
         """The history."""
         return [history]
 
-    def _match(self, request: mt.Request, films: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _match(self, request: mt.Request) -> np.ndarray[Any, Any]:
+        last = self._last
+        if last is not None and last[0] is request:  # proposed from a moment ago, scored now
+            return last[1]
         seen = request.features.get("seen") or []
-        if not len(seen):
-            return np.zeros(len(films), np.float32)
-        taste = self.vectors[np.asarray(seen) - 1].mean(axis=0)
-        # The whole catalogue, in order, is read where it lies; anything else is gathered.
-        if films is not self._whole and np.array_equal(films, np.arange(1, len(self.vectors) + 1)):
-            self._whole = films
-        among = self.vectors if films is self._whole else self.vectors[films - 1]
-        return np.asarray(among @ taste)
+        if len(seen):
+            taste = np.add.reduce(self.vectors[np.asarray(seen) - 1]) / len(seen)
+            match = self.vectors @ taste
+        else:
+            match = np.zeros(len(self.vectors), np.float32)
+        self._last = (request, match)
+        return np.asarray(match)
 
     def score(self, request: mt.Request, candidates: mt.Candidates) -> mt.Scores:
         """One score a candidate."""
-        return mt.Scores(self._match(request, candidates.ids).astype(np.float64))
+        return mt.Scores(self._match(request)[candidates.ids - 1].astype(np.float64))
 
     def propose(self, request: mt.Request, candidates: mt.Candidates) -> np.ndarray[Any, Any] | None:
         """The best of the catalogue."""
         if len(candidates) <= PROPOSED:
             return None
-        return np.argpartition(self._match(request, candidates.ids), -PROPOSED)[-PROPOSED:]
+        match = self._match(request)
+        if len(candidates) != len(self._ids) or not np.array_equal(candidates.ids, self._ids):
+            match = match[candidates.ids - 1]
+        return np.argpartition(match, -PROPOSED)[-PROPOSED:]
 
     def save(self, folder: Path) -> None:
         """The vectors as one array."""

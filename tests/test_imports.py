@@ -28,7 +28,8 @@ LAYERS = [
     {"draw", "policies", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training"},
     {"evaluate", "experiments"},
     {
-        "domain", "releases", "releasing", "rewarded", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "studio",
+        "domain", "releases", "releasing",
+        "rewarded", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "studio",
         "doctor", "testing", "trial", "online",
     },
     {"serve", "console", "worlds"},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from benchmarks.serving import build
 
 import matinee as mt
 from matinee.ledger import Ledger, wal
@@ -94,3 +95,16 @@ def test_the_same_outcome_from_many_threads_counts_once(folder: Path) -> None:
         row = {"viewer": 9, "film": 2, "seconds": 10.0}
         in_threads(8, lambda i: studio.record(made, "watched", row, id="one"))
         assert studio.features_of("habit", 9)["plays"] == 2
+
+
+def test_what_the_guards_keep_out_of_a_proposal_is_made_up_from_the_whole_catalogue(tmp_path: Path) -> None:
+    """300 of 600 titles are proposed; a profile of age 0 may see a fifth of them, and has 100 slots."""
+    build(tmp_path / "studio", titles=600, members=12, history=20)
+    with mt.open(tmp_path / "studio") as studio:
+        young, grown = studio.decide("top", 3, age=0), studio.decide("top", 3, age=18)
+        ages = dict(studio.as_of("film").select("film", "maturity").iter_rows())
+    assert len(young.action) == len(grown.action) == 100
+    assert {ages[film] for film in young.candidates} == {0}, "all that is drawn from is allowed"
+    assert sum(age == 0 for age in ages.values()) >= len(young.candidates) > 100
+    assert young.blocked["maturity"], "what was proposed and kept out stays in the record"
+    assert set(young.candidates).isdisjoint(young.blocked["maturity"])

@@ -13,9 +13,11 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from matinee import catalogue
+from matinee import guards as guarding
 from matinee.choices import Choice, Id, Outcome, new_id
 from matinee.decisions import Decision, choose
 from matinee.exceptions import MatineeError, UnknownNameError
@@ -251,18 +253,38 @@ class Live:
             policy = Uniform()  # no advice on values yet; the guards are shown all the same
         try:
             request = self._request(decision, policy, unit, at, context)
-            for scorer in policy.scorers():
-                found = propose(scorer, request, candidates)
-                if found is not None:
-                    candidates = candidates.take(found)
-                    break
+            narrowed = self._proposed(policy, request, candidates)
         except MatineeError as error:
             # Without its features a guard could not see what it guards against: nothing is drawn.
             return without(f"features could not be read: {error}")
-        return choose(
-            decision, policy, request, candidates, uniforms=self._random.random(decision.slots), policy_name=name, arm=arm,
-            items_at=items_at,
-        )  # fmt: skip
+
+        def among(these: Candidates) -> Choice:
+            return choose(
+                decision, policy, request, these, uniforms=self._random.random(decision.slots), policy_name=name, arm=arm,
+                items_at=items_at,
+            )  # fmt: skip
+
+        made = among(narrowed)
+        if narrowed is candidates or len(made.action) >= decision.slots or decision.mode != "decide":
+            return made
+        # The guards kept out most of what was proposed from the whole catalogue: propose again from what they allow.
+        try:
+            allowed = guarding.apply(decision.guards, request, candidates).allowed.nonzero()[0]
+            again = self._proposed(policy, request, candidates.take(allowed))
+        except MatineeError:
+            return made
+        if len(again) <= len(made.candidates):
+            return made  # there is nothing else to propose
+        return msgspec.structs.replace(among(again), blocked=made.blocked)
+
+    @staticmethod
+    def _proposed(policy: Policy, request: Request, candidates: Candidates) -> Candidates:
+        """What the policy's scorer proposes out of a large catalogue; all candidates where it proposes nothing."""
+        for scorer in policy.scorers():
+            found = propose(scorer, request, candidates)
+            if found is not None:
+                return candidates.take(found)
+        return candidates
 
     def _request(self, decision: Decision, policy: Policy, unit: Id, at: datetime, context: Mapping[str, Any]) -> Request:
         features: dict[str, Any] = {}
@@ -334,8 +356,6 @@ class Live:
 
     def chosen(self, choice: Choice, action: Id | Sequence[Id], by: str) -> Choice:
         """What a person decided on advice; see `Studio.choose`."""
-        import msgspec
-
         taken = list(action) if isinstance(action, list | tuple) else [action]
         options = {a.option: a for a in choice.advice}
         for one in taken:

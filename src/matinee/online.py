@@ -493,5 +493,6 @@ def _write_array(path: Path, name: str, array: npt.NDArray[Any]) -> _File:
 def _mapped(path: Path) -> npt.NDArray[Any]:
     import numpy as np
 
-    mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    # A plain array over the map: the subclass runs code of its own at every slice, a twentieth of a decision's time.
+    mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
     return mapped
