@@ -75,6 +75,14 @@ def test_maturity_keeps_the_unrated_from_a_limited_profile() -> None:
     assert maturity(default=6).mask(request(), found).tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize("context", [{"maturity_limit": None}, {"maturity_limit": 18}, {}])
+def test_a_caller_cannot_lift_the_limit_of_a_profile(context: dict[str, Any]) -> None:
+    found = some(maturity=[0.0, 12.0, 18.0])
+    assert maturity().mask(request(context, {"maturity_limit": 6}), found).tolist() == [True, False, False]
+    assert maturity().mask(request({"maturity_limit": 6}, {"maturity_limit": 12}), found).tolist() == [True, False, False]
+    assert not maturity().mask(request({"maturity_limit": 18}, {"maturity_limit": np.nan}), found).any()
+
+
 def test_maturity_without_the_column_fails_closed() -> None:
     with pytest.raises(GuardError, match="must be one of the candidates' columns"):
         apply([maturity()], request({"maturity_limit": 12}), some(other=[1.0]))
@@ -85,6 +93,18 @@ def test_cap_leaves_out_what_was_shown_often_enough() -> None:
     mask = guard.mask(request({}, {guard.feature: {11: 2, 12: 1}}), some(x=[0, 0, 0]))
     assert mask.tolist() == [True, False, True]
     assert guard.needs[0].key == "member"
+
+
+def test_caps_of_spans_within_the_same_hour_are_two_features() -> None:
+    names = {cap(2, Shown.title, within).feature for within in ("1h", "90m", "7d")}
+    assert names == {"cap_shown_title_1h", "cap_shown_title_5400s", "cap_shown_title_168h"}
+
+
+def test_a_longer_name_that_begins_alike_is_another_title() -> None:
+    guard = cap(1, Shown.title, "7d")
+    found = Candidates(np.array(["ab", "cd"]), {})
+    assert guard.mask(request({}, {guard.feature: {"abc": 3, "cd": 1}}), found).tolist() == [True, False]
+
 
 
 @pytest.mark.parametrize(

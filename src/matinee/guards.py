@@ -123,7 +123,8 @@ class maturity(BaseGuard):  # noqa: N801
 
     Args:
         column: Candidate column with the rating.
-        limit: Name of the unit's feature or context key with the limit; without either, nothing is limited unless
+        limit: Name of the unit's feature and of the context key with the limit. Where both are there the stricter one
+            holds, so that a caller cannot lift what a profile says; without either, nothing is limited unless
             `default` says so.
         default: The limit of a viewer whose limit is unknown; None lets everything through.
     """
@@ -136,11 +137,11 @@ class maturity(BaseGuard):  # noqa: N801
     def mask(self, request: Request, candidates: Candidates) -> Array:
         import numpy as np
 
-        limit = request.context.get(self.limit_name, request.features.get(self.limit_name))
-        if limit is None:
-            limit = self.default
-        if limit is None:
+        given = (request.context.get(self.limit_name), request.features.get(self.limit_name))
+        limits = [one for one in given if one is not None] or [self.default]
+        if limits[0] is None:
             return np.ones(len(candidates), np.bool_)
+        limit = limits[0] if len(limits) == 1 else np.min(limits)  # where one is NaN, NaN: nothing passes it
         # A rating that is unknown (NaN) passes no comparison: it is kept from a limited profile.
         return np.asarray(_column(self.name, candidates, self.column) <= limit)
 
@@ -179,7 +180,9 @@ class cap(BaseGuard):  # noqa: N801
         self.n, self.of = must(n, "n", typ=int, ge=1), of
         self.within = duration(within)
         fact = of.fact.schema.name
-        self.feature = f"cap_{fact}_{of.name}_{duration_us(within) // 3_600_000_000}h"
+        seconds = duration_us(within) // 1_000_000
+        span = f"{seconds // 3600}h" if seconds % 3600 == 0 else f"{seconds}s"
+        self.feature = f"cap_{fact}_{of.name}_{span}"
         self.name = f"cap {n} {fact}"
         self.reason = f"{fact} {n} times within {within} already"
 
@@ -197,7 +200,8 @@ class cap(BaseGuard):  # noqa: N801
         full = [value for value, count in seen.items() if count >= self.n]
         if not full:
             return np.ones(len(candidates), np.bool_)
-        return ~np.isin(candidates.ids, np.asarray(full, candidates.ids.dtype))
+        # Text as long as it is: cut to the width of the ids, another title's id could become one of theirs.
+        return ~np.isin(candidates.ids, np.asarray(full, np.int64 if candidates.ids.dtype.kind == "i" else np.str_))
 
 
 class quiet(BaseGuard):  # noqa: N801
