@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -172,8 +173,11 @@ def test_nothing_is_done_without_the_token_of_this_console(client: TestClient, p
     for data, headers in (
         (fields, {}),
         ({**fields, "csrf": ""}, {}),
-        ({**fields, "csrf": secret[:-1] + "x"}, {}),
+        ({**fields, "csrf": ("y" if secret[0] == "x" else "x") + secret[1:]}, {}),
         ({**fields, "csrf": secret}, {"origin": "http://elsewhere.example"}),
+        ({**fields, "csrf": secret}, {"origin": "null"}),
+        ({**fields, "csrf": secret}, {"origin": "http://testserver:8080"}),
+        ({**fields, "csrf": secret}, {"sec-fetch-site": "same-site"}),
         ({**fields, "csrf": secret}, {"sec-fetch-site": "cross-site"}),
     ):
         assert client.post(path, data=data, headers=headers).status_code == 403
@@ -195,6 +199,97 @@ def test_a_long_form_is_refused(client: TestClient, pages: SamplePages) -> None:
         "/quarantine/drop", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
     )
     assert answer.status_code == 422 and not pages.acts
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        ("&".join(f"f{i}=1" for i in range(60)), "application/x-www-form-urlencoded", "more than 50 fields"),
+        ("csrf=x", "text/plain", "must be &#39;application/x-www-form-urlencoded&#39;"),
+        ("csrf=x", "", "must be &#39;application/x-www-form-urlencoded&#39;"),
+    ],
+)
+def test_a_form_that_is_none_of_ours_is_refused_in_words(
+    client: TestClient, pages: SamplePages, body: str, kind: str, says: str
+) -> None:
+    answer = client.post("/quarantine/drop", content=body, headers={"content-type": kind} if kind else {})
+    assert answer.status_code == 422 and says in answer.text and not pages.acts
+
+
+def test_a_form_that_trickles_in_is_given_up(pages: SamplePages, monkeypatch: Any) -> None:
+    from matinee.console import app as console
+
+    monkeypatch.setattr(console, "FORM_SECONDS", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.04)
+        return {"type": "http.request", "body": b"a", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    form = (b"content-type", b"application/x-www-form-urlencoded")
+    scope = {
+        "type": "http", "method": "POST", "path": "/quarantine/drop", "raw_path": b"", "query_string": b"",
+        "headers": [form], "scheme": "http", "server": ("testserver", 80), "client": ("127.0.0.1", 1), "root_path": "",
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(Starlette(routes=page_routes(pages))(scope, receive, send), 10))
+    assert sent[0]["status"] == 422 and b"did not come within" in sent[1]["body"]
+
+
+def test_numbers_without_end_are_no_fault_of_the_page(client: TestClient, pages: SamplePages) -> None:
+    huge, secret = "9" * 5000, token(client)
+    assert client.get("/decisions/home", params={"ask": "rollback", "to": huge, "done": huge}).status_code == 200
+    answer = client.post("/decisions/home/rollback", data={"to": huge, "csrf": secret, "confirm": "yes"})
+    assert answer.status_code == 303 and not pages.acts
+    assert client.get("/members/7", params={"slot": huge, "at": huge}).status_code in (200, 422)
+
+
+def test_an_id_may_hold_slashes_and_what_leads_elsewhere(client: TestClient) -> None:
+    for unit in ("in/17", "a//b", "x?y#z", "//elsewhere.example"):
+        found = client.get("/members", params={"unit": unit, "decision": "home"})
+        assert found.status_code == 303 and found.headers["location"].startswith("/members/")
+        page = client.get(found.headers["location"], headers={"accept": "application/json"})
+        assert page.status_code == 200 and page.json()["unit"] == unit
+
+
+def test_no_header_is_made_from_what_was_typed(client: TestClient) -> None:
+    nasty = "a\r\nSet-Cookie: a=b"
+    found = client.get("/members", params={"unit": nasty, "c.device": nasty})
+    secret = token(client)
+    back = client.post("/decisions/home/release", data={"policy": nasty, "share": nasty, "csrf": secret})
+    held = client.post("/quarantine/drop", data={"batch": nasty, "csrf": secret})
+    for answer in (found, back, held):
+        assert answer.status_code == 303 and not {"\r", "\n"} & set(answer.headers["location"])
+        assert "set-cookie" not in answer.headers or "a=b" not in answer.headers["set-cookie"]
+
+
+def test_files_say_what_they_are_and_are_kept(client: TestClient) -> None:
+    for path in ("/static/console.js", "/static/favicon.svg", "/favicon.ico"):
+        first = client.get(path)
+        assert first.headers["x-content-type-options"] == "nosniff" and "max-age" in first.headers["cache-control"]
+    again = client.get(
+        "/static/console.js", headers={"if-none-match": client.get("/static/console.js").headers["etag"]}
+    )
+    assert again.status_code == 304 and "max-age" in again.headers["cache-control"]
+    for path in (
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static/fonts/",
+        "/static//etc/passwd",
+    ):
+        assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_head_has_the_headers_of_its_page_and_other_methods_are_refused(client: TestClient, path: str) -> None:
+    head = client.head(path)
+    assert head.status_code == 200 and head.headers["content-type"].startswith("text/html") and not head.content
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        answer = client.request(method, path)
+        assert answer.status_code == 405 and "GET" in answer.headers["allow"]
 
 
 # --------------------------------------------------------------------------------------------------------------- roles
@@ -228,6 +323,23 @@ def test_nobody_is_asked_who_they_are_and_sees_nothing() -> None:
             and "Acme" not in answer.text
             and answer.headers["www-authenticate"].startswith("Basic")
         )
+
+
+def test_a_viewer_is_not_even_listened_to() -> None:
+    client, pages = served_as("viewer")
+    answer = client.post("/quarantine/drop", content="a" * 70_000)
+    assert answer.status_code == 403 and not pages.acts
+
+
+def test_when_nobody_can_be_known_nothing_of_the_studio_is_shown(caplog: Any) -> None:
+    def who(request: Request) -> Person | None:
+        raise StorageError("/srv/acme/tokens.json cannot be read")
+
+    client = TestClient(Starlette(routes=page_routes(SamplePages(), authenticate=who)))
+    for path in ("/", "/decisions/home", "/.json", "/members/7"):
+        answer = client.get(path)
+        assert answer.status_code == 503 and "Acme" not in answer.text and "tokens.json" not in answer.text
+    assert "tokens.json" in caplog.text
 
 
 def test_an_operator_is_named_in_what_was_done() -> None:

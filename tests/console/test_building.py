@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from matinee.console.building import StudioSource
 from matinee.console.building.health import lamp, says
 from matinee.console.building.members import shown_value
 from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm
+from matinee.doctor import Finding, Report
 from matinee.exceptions import ReleaseError, UnknownNameError
 from matinee.releases import Arm
 
@@ -106,6 +108,46 @@ def test_the_front_says_how_it_is_and_what_waits(source: StudioSource) -> None:
     row = page.decisions[0]
     assert (row.name, row.live, row.share, row.choices) == ("home", "release 2", 0.5, 492)
     assert page.worth is not None and "home@2 brings" in page.worth.title
+
+
+def test_the_front_does_not_wait_for_the_doctor_and_says_so(studio: mt.Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    let = threading.Event()
+    broken = Report((Finding("models", "broken", "home-ranker@1 changed or missing on disk", "matinee train"),))
+
+    def examine() -> Report:
+        assert let.wait(30)
+        return broken
+
+    monkeypatch.setattr(studio, "doctor", examine)
+    source = StudioSource(studio)
+    before = source.front()
+    assert before.looking and not any("Models" in n.title for n in before.needs)
+    assert next(h for h in before.health if h.name == "Checks").value == "looking now"
+    let.set()
+    source.desk.checkup.wait(30)
+    after = source.front()
+    need = next(n for n in after.needs if n.title.startswith("Models: home-ranker@1 changed"))
+    assert not after.looking and need.when == "broken" and "looked at 22 Nov 14:10" in need.who
+    assert next(h for h in after.health if h.name == "Checks").value == "1 of 1 to see to"
+
+
+def test_nothing_is_said_to_be_well_before_it_was_looked_at(studio: mt.Studio) -> None:
+    from matinee.console.building.front import _headline
+
+    rows = StudioSource(studio).front().decisions
+    assert _headline(rows, (), looking=True).endswith("The studio is being checked.")
+    assert _headline(rows, (), looking=False).endswith("Nothing needs a person.")
+
+
+def test_figures_that_were_begun_before_an_act_are_not_kept_beyond_it(studio: mt.Studio) -> None:
+    desk = StudioSource(studio).desk
+
+    def make() -> str:
+        desk.forget()
+        return "before"
+
+    assert desk.kept(("figure",), make) == "before"
+    assert desk.kept(("figure",), lambda: "after") == "after"
 
 
 def test_every_model_of_a_studio_is_json(source: StudioSource) -> None:

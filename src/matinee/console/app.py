@@ -8,15 +8,16 @@ htmx puts in place and a plain browser follows.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("matinee.console")
 STATIC = Path(__file__).with_name("static")
 COOKIE = "matinee_csrf"
-MAX_FORM = 64 * 1024
+MAX_FORM, MAX_FIELDS = 64 * 1024, 50
+FORM_SECONDS = 5.0  # a form of the console is short, and comes at once
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
@@ -132,7 +134,7 @@ def page_routes(source: Source, *, authenticate: Authenticate | None = None) -> 
         ("/lineage", lineage),
         ("/quarantine", quarantine),
         ("/members", members),
-        ("/members/{unit}", member),
+        ("/members/{unit:path}", member),  # an id may hold slashes
         ("/choices", choices),
         ("/choices/{id}", choice),
         ("/search", search),
@@ -150,7 +152,7 @@ def page_routes(source: Source, *, authenticate: Authenticate | None = None) -> 
         found.append(Route(path, _endpoint(source, view, authenticate), methods=["GET"]))
     found += [Route(path, _endpoint(source, view, authenticate, act=True), methods=["POST"]) for path, view in acts]
     found.append(Route("/favicon.ico", _favicon))
-    found.append(Mount("/static", app=StaticFiles(directory=STATIC), name="console-static"))
+    found.append(Mount("/static", app=Files(directory=STATIC), name="console-static"))
     return found
 
 
@@ -246,7 +248,7 @@ def release(source: Source, ask: Ask) -> Page | Go:
 def rollback(source: Source, ask: Ask) -> Go:
     """Go back to an earlier release; unless it was confirmed, back to the question."""
     name, to = ask.path["name"], ask.form.get("to", "")
-    if ask.form.get("confirm") != "yes" or not to.isdecimal():
+    if ask.form.get("confirm") != "yes" or not _is_number(to):
         return Go(f"/decisions/{quote(name)}?{urlencode({'ask': 'rollback', 'to': to})}#release")
     return Go(f"/decisions/{quote(name)}?done={source.rollback(name, int(to), ask.who.name)}#release")
 
@@ -259,6 +261,11 @@ def retry(source: Source, ask: Ask) -> Go:
 def drop(source: Source, ask: Ask) -> Go:
     """Let a quarantined batch go."""
     return _batch_act(ask, "drop", lambda batch: str(source.drop(batch, ask.who.name)))
+
+
+def _is_number(text: str) -> bool:
+    """True for the number of a release; `int` refuses thousands of digits with an error of its own."""
+    return text.isdecimal() and len(text) < 10
 
 
 def _batch_act(ask: Ask, kind: str, act: Callable[[str], str]) -> Go:
@@ -282,12 +289,18 @@ def _endpoint(
             if authenticate is not None:
                 given = authenticate(request)
                 who = await given if inspect.isawaitable(given) else given
-            if who is None:
-                return _denied()
-            form = await _form(request) if act else {}
-            ask = Ask(who, request.path_params, dict(request.query_params), form)
+        except Exception as error:  # noqa: BLE001  # nobody is known then: the page says so, and nothing of the studio
+            return await run_in_threadpool(
+                _print, bare_shell, request, _broken(error, request, told=False), token, as_json
+            )
+        if who is None:
+            return _denied()
+        try:
+            ask = Ask(who, request.path_params, dict(request.query_params))
             if act:
-                _may_act(request, ask)
+                _may_act(request, ask)  # before the form is read: who may not act need not be listened to
+                ask = replace(ask, form=await _form(request))
+                _is_ours(request, ask)
             reply = await run_in_threadpool(view, source, ask)
         except Exception as error:  # noqa: BLE001  # whatever fails behind a page, the reader gets a page that says so
             reply = _broken(error, request)
@@ -299,13 +312,19 @@ def _endpoint(
     return answer
 
 
-def _broken(error: Exception, request: Request) -> Page:
-    """The page of an error; the rest of it goes to the log, under the reference that the page shows."""
+def _broken(error: Exception, request: Request, *, told: bool = True) -> Page:
+    """The page of an error; the rest of it goes to the log, under the reference that the page shows.
+
+    Args:
+        error: What was raised.
+        request: By what.
+        told: False for somebody of whom nothing is known: the error's own text may name files.
+    """
     reference = secrets.token_hex(4).upper()
     page = error_page(error, reference)
     if page.status >= 500:
         log.error("%s: %s %s", reference, request.method, request.url.path, exc_info=error)
-    return Page("error.html", page, "", page.status)
+    return Page("error.html", page if told else replace(page, detail=""), "", page.status)
 
 
 def bare_shell() -> Shell:
@@ -351,26 +370,41 @@ def _prefers_json(request: Request) -> bool:
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a plain form; forms of the console carry no files."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/x-www-form-urlencoded":
+        raise MatineeError(f"content-type == {kind[:80]!r}, must be 'application/x-www-form-urlencoded'")
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM:
-            raise MatineeError(f"form is longer than {MAX_FORM} bytes, must be one of this console's own")
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50))
+    try:
+        async with asyncio.timeout(FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM:
+                    raise MatineeError(f"form is longer than {MAX_FORM} bytes, must be one of this console's own")
+    except TimeoutError:
+        raise MatineeError(f"form did not come within {FORM_SECONDS:g} s, must be sent at once") from None
+    try:
+        fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise MatineeError(f"form has more than {MAX_FIELDS} fields, must be one of this console's own") from None
+    return dict(fields)
 
 
 def _may_act(request: Request, ask: Ask) -> None:
-    """An operator, from a page of this very console: the cookie and the field agree, and the origin is our own."""
+    """An operator, and no page of another site: a browser names the site, and a page cannot forge that."""
     if not ask.allowed:
         raise NotAllowedError("You may see this, not decide on it. Ask whoever operates this studio.")
-    cookie, given = request.cookies.get(COOKIE, ""), ask.form.get("csrf", "")
-    if not cookie or not hmac.compare_digest(cookie.encode(), given.encode()):
-        raise NotAllowedError("This form is not from a page of this console, or is too old. Open the page again.")
-    origin = request.headers.get("origin")
-    if origin and origin != "null" and urlsplit(origin).netloc != request.headers.get("host", ""):
+    origin = request.headers.get("origin")  # "null" is a page in a sandbox, or one that hides where it is from
+    if origin is not None and origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
         raise NotAllowedError("This form came from another site. Nothing was done.")
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise NotAllowedError("This form came from another site. Nothing was done.")
+
+
+def _is_ours(request: Request, ask: Ask) -> None:
+    """A form from a page of this very console: its token is the cookie's."""
+    cookie, given = request.cookies.get(COOKIE, ""), ask.form.get("csrf", "")
+    if not cookie or not hmac.compare_digest(cookie.encode(), given.encode()):
+        raise NotAllowedError("This form is not from a page of this console, or is too old. Open the page again.")
 
 
 def _denied() -> Response:
@@ -378,5 +412,16 @@ def _denied() -> Response:
     return Response("Who are you? This console asks for a name and a password.\n", 401, headers, "text/plain")
 
 
+class Files(StaticFiles):
+    """The console's own files: kept by a browser for a day (a new version has new addresses), and what they say they are."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """One file, or 304 where the browser has it."""
+        response = super().file_response(*args, **kwargs)
+        response.headers.update({"Cache-Control": "max-age=86400", "X-Content-Type-Options": "nosniff"})
+        return response
+
+
 async def _favicon(request: Request) -> Response:
-    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml", headers={"Cache-Control": "max-age=86400"})
+    headers = {"Cache-Control": "max-age=86400", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml", headers=headers)

@@ -87,7 +87,7 @@ class Leverage:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """How the studio is doing, and what needs a person."""
+    """How the studio is doing, and what needs a person; `looking` while the doctor has not found anything yet."""
 
     kicker: str
     headline: str
@@ -99,6 +99,7 @@ class Front:
     worth: Chart | None = None
     empty: Empty | None = None
     done_today: int = 0
+    looking: bool = False
 
 
 # ---------------------------------------------------------------------------------------------------- decision page

@@ -128,7 +128,7 @@ def panel(
     if allowed and query.ask == "release" and error is None:
         ask = _ask_release(form, live, unit, units)
     elif allowed and query.ask == "rollback" and live is not None:
-        target = int(query.to) if query.to.isdecimal() else back_to
+        target = next((r.number for r in releases if str(r.number) == query.to), None) if query.to else back_to
         ask = _ask_rollback(target, live, releases, unit)
     done, undo = _done(query.done, releases, now)
     return ReleasePanel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matinee.choices import Id
+from matinee.console.building.checkup import Checkup
 from matinee.console.building.log_reader import LogReader
 from matinee.console.formats import capitalize_first
 from matinee.decisions import Decision
@@ -22,6 +24,7 @@ T = TypeVar("T")
 KEPT_SECONDS = 60.0
 MOST_KEPT = 200
 PERIOD = timedelta(days=28)
+_INT = r"-?[0-9]{1,18}"  # what a column of whole numbers holds
 
 
 class Desk:
@@ -33,6 +36,7 @@ class Desk:
         self._making: dict[tuple[object, ...], threading.RLock] = {}
         self._lock = threading.Lock()
         self.log = LogReader(studio, self.kept)
+        self.checkup = Checkup(lambda: studio.doctor(), lambda: self.now)
 
     @property
     def now(self) -> datetime:
@@ -54,21 +58,23 @@ class Desk:
         Two who ask for the same at once wait for one answer; nobody waits for another's.
         """
         with self._lock:
-            mine = self._making.setdefault(key, threading.RLock())
+            if len(self._kept) > MOST_KEPT:
+                self._kept, self._making = {}, {}
+            kept, mine = self._kept, self._making.setdefault(key, threading.RLock())
         with mine:
-            found = self._kept.get(key)
+            found = kept.get(key)
             if found is not None and self._ticks() - found[0] < seconds:
                 return found[1]  # type: ignore[no-any-return]  # stored under the key of its maker
+            # Into the shelf of when it was begun: what was read before somebody acted is not kept beyond the act.
             made = make()
-            if len(self._kept) > MOST_KEPT:
-                self.forget()
-            self._kept[key] = (self._ticks(), made)
+            kept[key] = (self._ticks(), made)
             return made
 
     def forget(self) -> None:
         """Drop what is kept: somebody acted, and wants to see it."""
         with self._lock:
             self._kept, self._making = {}, {}
+        self.checkup.forget()
 
     # -- decisions
 
@@ -104,7 +110,7 @@ class Desk:
 
     def unit_id(self, decision: Decision, text: str) -> Id:
         """The id as the decision's facts hold it: a number where they hold numbers."""
-        return int(text) if self._unit_kind(decision) == "int" and text.lstrip("-").isdigit() else text
+        return int(text) if self._unit_kind(decision) == "int" and re.fullmatch(_INT, text) else text
 
     def _unit_kind(self, decision: Decision) -> str:
         kinds = [f.key_kind for f in self.studio.features.values() if f.key == decision.unit and f.key_kind]
@@ -137,7 +143,7 @@ def as_value(text: str) -> Any:
     """A context value as it was typed: a JSON number, boolean or null where it is one, else text."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if not isinstance(value, dict | list) else text
 

@@ -32,10 +32,11 @@ def front(desk: Desk) -> Front:
     if not studio.decisions:
         return Front(kicker, "", "", (), (), (), empty=_first_steps(bool(desk.own_facts())))
     rows = tuple(_row(desk, d) for d in studio.decisions.values())
+    looking = desk.checkup.findings() is None
     needs = tuple(needed(desk))
     return Front(
         kicker=kicker,
-        headline=_headline(rows, needs),
+        headline=_headline(rows, needs, looking=looking),
         lead=_lead(rows),
         decisions=rows,
         needs=needs,
@@ -43,6 +44,7 @@ def front(desk: Desk) -> Front:
         leverage=leverage(desk),
         worth=_worth_chart(desk, rows),
         done_today=_done_today(desk),
+        looking=looking,
     )
 
 
@@ -97,8 +99,8 @@ def _row(desk: Desk, decision: Decision) -> DecisionRow:
     )
 
 
-def _headline(rows: Sequence[DecisionRow], needs: Sequence[Need]) -> str:
-    """A finding: how many answer, how many things wait."""
+def _headline(rows: Sequence[DecisionRow], needs: Sequence[Need], *, looking: bool) -> str:
+    """A finding: how many answer, how many things wait; nothing is said to be well that was not looked at yet."""
     live = sum(r.live is not None for r in rows)
     if not live:
         first = "Nothing is released yet."
@@ -109,7 +111,7 @@ def _headline(rows: Sequence[DecisionRow], needs: Sequence[Need]) -> str:
     else:
         first = f"{'Both' if live == 2 else f'All {in_words(live)}'} decisions are answering."
     if not needs:
-        return f"{first} Nothing needs a person."
+        return f"{first} {'The studio is being checked.' if looking else 'Nothing needs a person.'}"
     waiting = f"{capitalize_first(in_words(len(needs)))} things need" if len(needs) > 1 else "One thing needs"
     return f"{first} {waiting} a person."
 

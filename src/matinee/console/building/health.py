@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from matinee.console.building.desk import Desk
-from matinee.console.formats import count, length, plural
+from matinee.console.formats import count, length, moment, plural
 from matinee.console.pages import HealthRow, Lamp
 
 WEAK, OUT = 0.01, 0.5  # shares of an hour's choices that fell back
@@ -26,7 +26,7 @@ def lamp(n: int, fell: int) -> Lamp:
 
 
 def health(desk: Desk) -> list[HealthRow]:
-    """One row a decision, then sealing, publishing and quarantine."""
+    """One row a decision, then sealing, publishing, quarantine and the doctor's checks."""
     rows = []
     for name in desk.studio.decisions:
         hours = hours_of(desk, name)
@@ -51,7 +51,19 @@ def health(desk: Desk) -> list[HealthRow]:
     published = "nothing yet" if not as_of else f"{length(desk.now - datetime.fromisoformat(as_of))} ago"
     rows.append(HealthRow("Published", "online features and candidates", (), "", published))
     rows.append(HealthRow("Quarantine", "rows that wait for a person", (), "", count(desk.studio.quarantine.count())))
+    rows.append(_checks(desk))
     return rows
+
+
+def _checks(desk: Desk) -> HealthRow:
+    """What the doctor found, and when he looked."""
+    found = desk.checkup.findings()
+    if found is None:
+        return HealthRow("Checks", "files, log, models, releases, erasures", (), "", "looking now")
+    findings = found.report.findings
+    wrong = sum(f.state != "ok" for f in findings)
+    value = f"{count(len(findings))} well" if not wrong else f"{count(wrong)} of {count(len(findings))} to see to"
+    return HealthRow("Checks", f"`matinee doctor`, looked at {moment(found.at, desk.now)}", (), "", value)
 
 
 def says(now: datetime, lamps: Sequence[Lamp]) -> str:

@@ -173,17 +173,19 @@ def _refused(desk: Desk) -> list[Need]:
 
 def _checks(desk: Desk) -> list[Need]:
     """What the doctor found, beyond what stands above."""
-    report = desk.kept(("doctor",), desk.studio.doctor, 600.0)
+    found = desk.checkup.findings()
+    if found is None:
+        return []
     skip = ("quarantine", "log", "releases", "guards of")
     return [
         Need(
             "broken" if f.state == "broken" else "care",
             f"{capitalize_first(f.check)}: {f.detail}",
             f"To mend it: `{f.mend}`" if f.mend else "",
-            "`matinee doctor`",
+            f"`matinee doctor`, looked at {moment(found.at, desk.now)}",
             "/#health",
             "See the health",
         )
-        for f in report.findings
+        for f in found.report.findings
         if f.state != "ok" and not f.check.startswith(skip)
     ]
