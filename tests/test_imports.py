@@ -18,14 +18,14 @@ HEAVY = {
 
 # Layers, lowest first. A module may import its own layer and those before it; services may be imported by all.
 SERVICES = {
-    "exceptions", "checks", "times", "results", "expressions", "choices", "locks", "registry", "graph", "quarantine", "tables",
-    "engine", "rights",
+    "exceptions", "checks", "times", "results", "expressions", "choices", "disk", "locks", "registry", "graph", "quarantine",
+    "tables", "engine", "rights",
 }  # fmt: skip
 LAYERS = [
     {"facts", "validate", "files", "store"},
     {"features"},
     {"models"},
-    {"draw", "policies", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training"},
+    {"draw", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training"},
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing",

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from matinee.models import Logistic as Logistic
     from matinee.models import Popularity as Popularity
     from matinee.models import Survival as Survival
+    from matinee.plans import BestSlate as BestSlate
+    from matinee.plans import Solver as Solver
     from matinee.policies import Candidates as Candidates
     from matinee.policies import Epsilon as Epsilon
     from matinee.policies import Greedy as Greedy
@@ -78,6 +80,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "matinee.guards": ("at_most", "cap", "licensed", "maturity", "never", "quiet", "requires"),
     "matinee.models": ("LightGBM", "Linear", "Logistic", "Popularity", "Survival"),
+    "matinee.plans": ("BestSlate", "Solver"),
     "matinee.policies": (
         "Candidates", "Epsilon", "Greedy", "Mixture", "Policy", "Request", "Scores", "Softmax", "Thompson", "Uniform",
     ),

@@ -23,6 +23,19 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     blocked_by: str | None = None
 
 
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a solver claims about a plan: its value, a bound that no other plan passes, and whether the two meet."""
+
+    value: float
+    bound: float | None = None
+    proven: bool = False
+
+    @property
+    def gap(self) -> float | None:
+        """How far the bound lies from the value, as a share of the bound; None without one."""
+        return None if self.bound is None else abs(self.bound - self.value) / max(abs(self.bound), 1e-12)
+
+
 class Choice(msgspec.Struct, frozen=True, kw_only=True, tag="choice"):
     """The record of one decision: context, candidates, action, propensities, guards that bit, policy, arm.
 
@@ -49,6 +62,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, tag="choice"):
     cluster: str | None = None  # choices that depend on each other; the unit where absent
     advice: list[Advice] = []
     chosen_by: str | None = None  # advise: the person
+    plan: Plan | None = None  # plan: what the solver claims; nothing was drawn, so there are no propensities
 
     @property
     def probability(self) -> float:

@@ -17,6 +17,7 @@ from matinee.choices import Advice, Choice, Id, new_id
 from matinee.draw import fill_slots
 from matinee.exceptions import DeclarationError, GuardError, MatineeError
 from matinee.guards import Guard
+from matinee.plans import Solver
 from matinee.policies import Candidates, Policy, Request
 from matinee.rewards import Reward
 from matinee.times import duration_us
@@ -249,6 +250,11 @@ def choose(
             limit.codes = limit.codes.take(where)
     if decision.mode == "advise":
         return _advise(decision, policy, request, candidates, narrowed, guarded, common)
+    if decision.mode == "plan":
+        try:
+            return _planned(decision, policy, request, candidates, narrowed, guarded, common)
+        except Exception as error:  # noqa: BLE001  # as below: the record says why
+            return fall_back(f"policy {policy_name or policy!r} failed: {error}", guarded.blocked)
     try:
         components = policy.components(request, narrowed)
         for limit in guarded.limits:
@@ -298,6 +304,33 @@ def _advise(
         advice = [Advice(option=i) for i in allowed.ids.tolist()]
     advice += [Advice(option=i, blocked_by=name) for name, ids in guarded.blocked.items() for i in ids]
     return Choice(**common, candidates=allowed.ids.tolist(), blocked=dict(guarded.blocked), advice=advice)
+
+
+def _planned(
+    decision: Decision,
+    policy: Policy,
+    request: Request,
+    candidates: Candidates,
+    allowed: Candidates,
+    guarded: guarding.Guarded,
+    common: Mapping[str, Any],
+) -> Choice:
+    """What the solver found, once the guards themselves have found nothing wrong with it."""
+    if not isinstance(policy, Solver):
+        raise DeclarationError("it draws, must be a solver (mt.Solver): the decision is in plan mode")
+    solved = policy.solve(request, allowed, guarded.limits, decision.slots)
+    action = list(solved.action)
+    wrong = check_slate(decision, request, candidates, action)
+    if wrong:
+        raise GuardError("its plan is not allowed: " + "; ".join(wrong[:3]))
+    return Choice(
+        **common,
+        candidates=allowed.ids.tolist(),
+        blocked=dict(guarded.blocked),
+        groups={name: limit.codes.tolist() for name, limit in zip(guarded.limit_names, guarded.limits, strict=True)},
+        action=action,
+        plan=solved.claim,
+    )
 
 
 def _drivers(policy: Policy, request: Request, candidates: Candidates, index: int) -> dict[str, float]:

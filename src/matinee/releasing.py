@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from matinee.checks import must
 from matinee.decisions import Decision
 from matinee.exceptions import ReleaseError
+from matinee.plans import Solver
 from matinee.policies import Policy
 from matinee.releases import Release, arms_after
 
@@ -66,11 +67,18 @@ def gates(
     studio: Studio, decision: Decision, policy: str, without_evidence: str | None, guards_changed: str | None
 ) -> list[Gate]:
     """The gates of a release, each passed or not and why; the costly one is tried when the others are passed."""
+    solves = isinstance(studio.policy(policy), Solver)
     found = studio.evidence(decision.name, policy)
     live = studio.releases.live(decision.name)
     before, now = (set(live.guards) if live else set()), set(decision.guard_names)
     changed = [f"-{g}" for g in sorted(before - now)] + [f"+{g}" for g in sorted(now - before)]
     tried = [
+        Gate(
+            "fits the mode",
+            passed=solves == (decision.mode == "plan"),
+            detail=f"{decision.name!r} is in {decision.mode} mode, must have "
+            + ("a solver (mt.Solver)" if decision.mode == "plan" else "a policy that draws, no solver"),
+        ),
         Gate(
             "evidence attached",
             passed=bool(found) or without_evidence is not None or live is None,
@@ -118,8 +126,11 @@ def check_loaded(root: str, decision: str, policy: str, modules: Sequence[str]) 
             for one in domains.load_file(Path(path)):
                 studio.use(one)
         loaded = studio.policy(policy)
-        testing.check_policy(loaded, np.random.default_rng(0))
         request, candidates = studio.sample_request(decision)
+        if isinstance(loaded, Solver):
+            testing.check_solver(loaded, np.random.default_rng(0))
+            return {"policy": policy, "candidates": len(candidates)}
+        testing.check_policy(loaded, np.random.default_rng(0))
         if len(candidates):
             components = loaded.components(request, candidates)
             total = sum(c.weight for c in components)

@@ -69,6 +69,9 @@ def decide(
         print_rows(rows, json)
         kept = ", ".join(f"{g} {len(ids)}" for g, ids in choice.blocked.items())
         print(f"choice {choice.id} by {choice.policy or 'nobody'}" + (f"; kept out: {kept}" if kept else ""))
+        if choice.plan:
+            bound = "no bound" if choice.plan.bound is None else f"no plan is better than {choice.plan.bound:g}"
+            print(f"plan worth {choice.plan.value:g}, " + ("proven the best" if choice.plan.proven else bound))
         if choice.fallback:
             print(f"fallback: {choice.fallback}")
 

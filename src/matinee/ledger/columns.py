@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from matinee.choices import Advice, Choice, Id, Outcome
+from matinee.choices import Advice, Choice, Id, Outcome, Plan
 
 _STAMP = pa.timestamp("us", "UTC")
 _TEXT = pa.large_string()
@@ -43,6 +43,7 @@ CHOICES_SCHEMA = pa.schema(
         pa.field("cluster", _TEXT),
         pa.field("advice", _TEXT, nullable=False),  # JSON list
         pa.field("chosen_by", _TEXT),
+        pa.field("plan", _TEXT),  # JSON object
         pa.field("source", _TEXT, nullable=False),  # stream/segment:offset in the log
     ]
 )
@@ -67,7 +68,7 @@ _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 # `id_type`, candidates and action as text; only `id_type` where both lists can be split without parsing.
 Ids = str | tuple[str, list[str], list[str]]
 
-_OBJECT, _LIST = msgspec.Raw(b"{}"), msgspec.Raw(b"[]")
+_OBJECT, _LIST, _NULL = msgspec.Raw(b"{}"), msgspec.Raw(b"[]"), msgspec.Raw(b"null")
 _COMPACT = b"0123456789-,[]"
 
 
@@ -93,6 +94,7 @@ class LoggedChoice(msgspec.Struct, frozen=True, kw_only=True, tag="choice"):
     cluster: str | None = None
     advice: msgspec.Raw = _LIST
     chosen_by: str | None = None
+    plan: msgspec.Raw = _NULL
 
     def ids(self) -> Ids:
         """`id_type`, candidates and action as text; only `id_type` where both lists can be split without parsing.
@@ -178,6 +180,7 @@ def choices_table(rows: Sequence[LoggedChoice], ids: Sequence[Ids], sources: Seq
         "cluster": [r.cluster for r in rows],
         "advice": _json_column([r.advice for r in rows]),
         "chosen_by": [r.chosen_by for r in rows],
+        "plan": [None if r.plan == _NULL else bytes(r.plan).decode() for r in rows],
         "source": list(sources),
     }
     return _table(columns, CHOICES_SCHEMA)
@@ -229,6 +232,7 @@ def choice_from_row(row: Mapping[str, Any]) -> Choice:
         cluster=row["cluster"],
         advice=msgspec.json.decode(row["advice"], type=list[Advice]),
         chosen_by=row["chosen_by"],
+        plan=None if row["plan"] is None else msgspec.json.decode(row["plan"], type=Plan),
     )
 
 

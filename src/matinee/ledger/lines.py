@@ -47,8 +47,8 @@ def encode(record: Record) -> bytes:
     """
     if type(record) is Choice:
         values = record.context
-        nulls = 4 - (record.fallback is not None) - (record.items_at is not None)
-        nulls -= (record.cluster is not None) + (record.chosen_by is not None)
+        nulls = 5 - (record.fallback is not None) - (record.items_at is not None)
+        nulls -= (record.cluster is not None) + (record.chosen_by is not None) + (record.plan is not None)
         simple = type(record.unit) in _IDS and not record.advice and _is_aware(record.at)
         simple = simple and (record.items_at is None or _is_aware(record.items_at))
     elif type(record) is Outcome:

@@ -1,4 +1,4 @@
-"""Conformance checks for anybody's model, policy, guard, scorer or features: what each promises, tried out.
+"""Conformance checks for anybody's model, policy, solver, guard, scorer or features: what each promises, tried out.
 
     from matinee.testing import check_model
     check_model(MyModel())                        # raises AssertionError with a sentence at the first broken promise
@@ -22,6 +22,7 @@ from matinee.testing.policies import (
     example_request,
     yield_policy_checks,
 )
+from matinee.testing.solvers import check_solver, yield_solver_checks
 
 __all__ = [
     "ColumnScorer",
@@ -31,6 +32,7 @@ __all__ = [
     "check_model",
     "check_policy",
     "check_scorer",
+    "check_solver",
     "example_candidates",
     "example_request",
     "example_rows",
@@ -40,4 +42,5 @@ __all__ = [
     "yield_model_checks",
     "yield_policy_checks",
     "yield_scorer_checks",
+    "yield_solver_checks",
 ]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from matinee.choices import Choice, Outcome
+from matinee.choices import Choice, Outcome, Plan
 from matinee.console.building.desk import Desk
 from matinee.console.building.members import choice_rows, shown_value
 from matinee.console.formats import capitalize_first, chance, count, in_words, large, length, moment, plural
@@ -110,6 +110,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
             SheetItem("Kept out", count(kept_out)),
             *([SheetItem("Candidates as of", moment(choice.items_at, desk.now))] if choice.items_at else []),
             *([SheetItem("Chosen by", choice.chosen_by)] if choice.chosen_by else []),
+            *([SheetItem("Value of the plan", _claim(choice.plan))] if choice.plan else []),
         ),
         slots=tuple(
             Card(
@@ -135,6 +136,14 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
     )
 
 
+def _claim(plan: Plan) -> str:
+    if plan.proven:
+        return f"{plan.value:,.6g}, proven: no plan is better"
+    if plan.bound is None:
+        return f"{plan.value:,.6g}, without a bound"
+    return f"{plan.value:,.6g}; no plan is better than {plan.bound:,.6g}"
+
+
 def _headline(choice: Choice, thing: str, unit: str, names: dict[str, str]) -> str:
     who = f"for {unit} {choice.unit}"
     if not choice.action:
@@ -150,6 +159,8 @@ def _lead(desk: Desk, choice: Choice) -> str:
         return f"On {when} it fell back: **{choice.fallback}**. A fallback is certain, so it teaches nothing."
     if choice.chosen_by:
         return f"On {when} **{choice.chosen_by}** decided on advice. Nothing was drawn."
+    if choice.mode == "plan":
+        return f"Planned on {when}, and checked against its guards. Nothing was drawn: a solver decides."
     if choice.mode != "decide":
         return f"Advised on {when}. Nothing was drawn: a person decides."
     sure = (

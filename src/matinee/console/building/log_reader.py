@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from matinee.choices import Advice, Choice, Id, Outcome
+from matinee.choices import Advice, Choice, Id, Outcome, Plan
 from matinee.exceptions import UnknownNameError
 
 if TYPE_CHECKING:
@@ -266,6 +266,7 @@ def whole(logged: LoggedChoice) -> Choice:
         cluster=logged.cluster,
         advice=decode(logged.advice, type=list[Advice]),
         chosen_by=logged.chosen_by,
+        plan=decode(logged.plan, type=Plan | None),
     )
 
 
