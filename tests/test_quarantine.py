@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from matinee.disk import write_whole
 from matinee.exceptions import StorageError, UnknownNameError
-from matinee.quarantine import Quarantine, replay, write_whole
+from matinee.quarantine import Quarantine
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_reasons_that_differ_in_the_value_only_are_counted_together(quarantine: 
     batch = quarantine.put("played", rows, "a.csv")
     assert quarantine.list().groups == (("played", batch, "a.csv", "seconds, must be >= 0", 3),)
     assert [h.reasons[1] for h in quarantine.rows(batch or "")] == ["another"] * 3
-    assert [r["n"] for r in replay(quarantine.rows(batch or ""))] == [-1, -2, -3]
+    assert [r["n"] for r in (h.row for h in quarantine.rows(batch or ""))] == [-1, -2, -3]
 
 
 def test_an_erasure_removes_rows_and_their_bytes_and_no_other(quarantine: Quarantine) -> None:
@@ -61,3 +63,52 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_rows_with_places_of_their_own_are_one_batch_listed_once(quarantine: Quarantine) -> None:
+    rows = [({"n": n}, [f"n == {n}, must be >= 0"], f"web-00000000/000001:{n}") for n in range(3)]
+    batch = quarantine.put_each("played", rows)
+    assert batch == quarantine.put_each("played", rows), "a seal that is repeated after a crash"
+    assert quarantine.list().groups == (("played", batch, "web-00000000/000001:0", "n, must be >= 0", 3),)
+    assert [h.source for h in quarantine.rows(batch or "")] == [r[2] for r in rows]
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "", "x" * 300, "\ud800", "no fact"])
+def test_a_name_that_is_no_facts_becomes_no_folder(quarantine: Quarantine, name: str) -> None:
+    batch = quarantine.put(name, [({"a": 1}, ["bad"])], "log")
+    assert quarantine.batches() == [("log", batch)]
+
+
+@pytest.mark.parametrize("batch", ["*", "../x", "", "0" * 12 + "/..", "?" * 12])
+def test_only_a_batchs_own_name_finds_it(quarantine: Quarantine, batch: str) -> None:
+    quarantine.put("played", [({"a": 1}, ["bad"])], "a.csv")
+    with pytest.raises(UnknownNameError, match="batch == "):
+        quarantine.rows(batch)
+
+
+def test_a_claimed_batch_is_apart_from_the_same_rows_sent_again(quarantine: Quarantine) -> None:
+    first = quarantine.put("played", [({"a": 1}, ["bad"])], "a.csv") or ""
+    claimed = quarantine.claim(first)
+    assert quarantine.claim(claimed) == claimed != first
+    assert quarantine.put("played", [({"a": 1}, ["bad"])], "a.csv") == first
+    quarantine.let_go(claimed)
+    assert quarantine.batches() == [("played", first)]
+
+
+def test_threads_that_write_one_file_at_once_leave_it_whole(tmp_path: Path) -> None:
+    target, wrong = tmp_path / "x.json", list[Exception]()
+
+    def write(i: int) -> None:
+        try:
+            for _ in range(20):
+                write_whole(target, bytes([65 + i]) * 50_000)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    data = target.read_bytes()
+    assert not wrong and data == data[:1] * 50_000

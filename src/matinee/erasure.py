@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from matinee.choices import Id
 from matinee.exceptions import MatineeError
 from matinee.facts import Fact
 from matinee.online import erase as erase_online
+from matinee.quarantine import NO_FACT
 from matinee.results import Table
 from matinee.rights import Consent
 
@@ -97,9 +99,8 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
         if f.key in (unit, "person")
     }
     online = erase_online(studio.root / "online", keys)
-    quarantined = studio.quarantine.erase(
-        lambda _fact, row: str(row.get(unit)) == str(key) or row.get("person") == str(key)
-    )
+    answered = set(choices)
+    quarantined = studio.quarantine.erase(lambda fact, row: _is_about(fact, row, unit, key, answered))
     for pin, lost in pins.items():
         _note_loss(studio, pin, lost)
     if studio._live is not None:
@@ -133,6 +134,18 @@ def _logged(studio: Studio, unit: str, key: Id, decisions: list[str], facts: lis
         )
         outcomes = mine.select("id").collect()["id"].to_list()
     return choices, outcomes
+
+
+def _is_about(fact: str, row: Mapping[str, Any], unit: str, key: Id, choices: Collection[str]) -> bool:
+    """Whether a quarantined row is the person's: by its key, by the choice that it answers, or as a line of the log."""
+    if fact == NO_FACT:
+        line = str(row.get("line"))
+        # A line that cannot be read is searched as it stands, as JSON writes ids.
+        return any(f'"{name}":{shown}' in line for name in ("unit", unit) for shown in (f"{key},", f"{key}}}", f'"{key}"'))
+    # What did not fit its fact may be text with spaces, or a float where a whole number should be.
+    cells = [row.get(unit), row.get("person")]
+    shown = {str(int(c)) if isinstance(c, float) and c.is_integer() else str(c).strip() for c in cells if c is not None}
+    return str(key) in shown or row.get("choice") in choices
 
 
 def _typed(fact: type[Fact], column: str, key: Id) -> Id:

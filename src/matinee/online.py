@@ -28,10 +28,9 @@ from zlib import crc32
 import msgspec
 
 from matinee.checks import must
+from matinee.disk import sync_folder, write_whole
 from matinee.exceptions import MatineeError, StorageError, UnknownNameError
-from matinee.ledger.streams import sync_folder
 from matinee.locks import exclusive
-from matinee.quarantine import write_whole
 
 if TYPE_CHECKING:
     import lmdb

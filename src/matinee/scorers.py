@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
+from matinee.disk import write_whole
 from matinee.exceptions import MatineeError, RefusedError, StorageError, UnknownNameError
 from matinee.policies import Candidates, Request, Scorer, Scores
-from matinee.quarantine import write_whole
 
 if TYPE_CHECKING:
     from matinee.features import Features

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from matinee.choices import Choice
+from matinee.choices import Choice, Outcome
 from matinee.ledger import CHOICES_SCHEMA, SealReport, TableSink
 from matinee.ledger import seal as seal_log
+from matinee.ledger.sealing import HeldRow
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,20 +17,45 @@ if TYPE_CHECKING:
     from matinee.studio import Studio
 
 
-def seal(studio: Studio) -> SealReport:
-    """Move the log into the tables, exactly once; the open segment of this process is closed first."""
+def seal(studio: Studio, held: list[str] | None = None) -> SealReport:
+    """Move the log into the tables, exactly once; the open segment of this process is closed first.
+
+    Args:
+        studio: Whose log.
+        held: Takes the names of the quarantine batches that were made.
+    """
     from matinee.ledger import close_open_segments
 
-    def hold(fact: str, row: dict[str, Any], reason: str, source: str) -> None:
-        studio.quarantine.put(fact, [(row, [reason])], source)
+    def hold(fact: str, rows: Sequence[HeldRow]) -> None:
+        batch = studio.quarantine.put_each(fact, ((row, [reason], place) for row, reason, place in rows))
+        if held is not None and batch is not None:
+            held.append(batch)
 
-    sink = TableSink(
-        studio.tables,
-        lambda name: studio.facts.fact(name).schema,
-        reserve=lambda rows: studio.registry.reserve("seq", max(rows, 1)),
-    )
     close_open_segments(studio.root / "log")
-    return seal_log(studio.root / "log", sink, quarantine=hold, clock=studio.clock)
+    return seal_log(studio.root / "log", _sink(studio), quarantine=hold, clock=studio.clock)
+
+
+def relog(studio: Studio, outcomes: Sequence[Outcome]) -> tuple[int, int, list[str]]:
+    """Send outcomes that waited in quarantine through the log once more: the way on which an id counts once.
+
+    Returns:
+        How many count that did not before, how many are still bad, and the quarantine batches of these.
+    """
+    from matinee.ledger import Ledger
+
+    ids = list({o.id for o in outcomes})
+    before = _sink(studio).counted(ids)
+    with Ledger(studio.root / "log", "retry", clock=studio.clock) as ledger:
+        for one in outcomes:
+            ledger.append(one)
+    batches: list[str] = []
+    seal(studio, batches)
+    after = _sink(studio).counted(ids)
+    return len(after) - len(before), sum(o.id not in after for o in outcomes), batches
+
+
+def _sink(studio: Studio) -> TableSink:
+    return TableSink(studio.tables, lambda name: studio.facts.fact(name).schema, commit=studio.facts.commit)
 
 
 def log(studio: Studio, made: Iterable[Choice]) -> int:

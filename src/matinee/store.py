@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matinee.exceptions import BadInputError, UnknownNameError
+from matinee.choices import Outcome
+from matinee.exceptions import BadInputError, MatineeError, UnknownNameError
 from matinee.facts import SYSTEM, Fact, Schema, fact_class
 from matinee.graph import Graph
-from matinee.quarantine import Quarantine
+from matinee.locks import exclusive
+from matinee.quarantine import NO_FACT, Held, Quarantine
 from matinee.registry import Registry
 from matinee.results import Table
 from matinee.times import instant
-from matinee.validate import check_rows
+from matinee.validate import check_columns, check_rows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from matinee.tables import Tables
 
 Progress = Callable[[int], None]
+# Sends outcomes through the log once more; says how many count that did not, and where those are that are still bad.
+Relog = Callable[[Sequence[Outcome]], tuple[int, int, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,16 @@ class FactStore:
     """Facts by name over the tables; also the source that features read from."""
 
     def __init__(
-        self, tables: Tables, quarantine: Quarantine, registry: Registry, graph: Graph, clock: Callable[[], datetime]
+        self,
+        tables: Tables,
+        quarantine: Quarantine,
+        registry: Registry,
+        graph: Graph,
+        clock: Callable[[], datetime],
+        relog: Relog,
     ) -> None:
-        self.tables, self.quarantine, self._registry, self._graph, self._clock = (
-            tables,
-            quarantine,
-            registry,
-            graph,
-            clock,
-        )
+        self.tables, self.quarantine = tables, quarantine
+        self._registry, self._graph, self._clock, self._relog = registry, graph, clock, relog
         self._facts: dict[str, type[Fact]] = {}
         self.listeners: list[Callable[[type[Fact], pl.DataFrame], None]] = []  # told of every frame that was appended
         for node in graph.nodes("fact"):
@@ -115,11 +120,18 @@ class FactStore:
             mark: Table properties to set in the same commit (what makes a retried file free).
 
         Raises:
-            BadInputError: If the frame lacks a required column or has an unknown one.
+            BadInputError: If the frame lacks a required column, has an unknown one, or brings ids of outcomes: an
+                outcome counts once, and only the log sees to that (`Studio.record`).
         """
         kind = self.fact(fact)
         now = self._clock()
-        checked = check_rows(kind.schema, as_frame(data), now=now)
+        frame = as_frame(data)
+        if "outcome" in frame.columns and frame["outcome"].null_count() < len(frame):
+            raise BadInputError(
+                f"column 'outcome' of {kind.schema.name} holds ids, must be left out: record outcomes of a choice with "
+                "studio.record, where an id counts once"
+            )
+        checked = check_rows(kind.schema, frame, now=now)
         good, bad = checked.good, checked.bad
         if kind.schema.unique and len(good):
             good, twice = self._new_only(kind, good)
@@ -127,8 +139,7 @@ class FactStore:
         # Quarantine first: if the process dies between the two, a retry writes the same batch again, under the same name.
         batch = self.quarantine.put_frame(kind.schema.name, bad, source) if len(bad) else None
         if len(good) or mark:
-            numbered = self._numbered(kind, good)
-            self.tables.append(kind.schema.name, numbered, mark=mark)
+            numbered = self.commit(kind.schema.name, good, mark).select([*kind.schema.columns, *SYSTEM])
             for listener in self.listeners:
                 listener(kind, numbered)
         return Appended(kind.schema.name, len(good), len(bad), (batch,) if batch else ())
@@ -182,22 +193,53 @@ class FactStore:
         return Appended(kind.schema.name, appended, quarantined, tuple(batches))
 
     def retry(self, batch: str) -> Appended:
-        """Try the rows of a quarantined batch again; those that are still bad stay, with their reasons of today."""
-        from matinee.files import frame_of
+        """Try the rows of a quarantined batch again; those that are still bad stay, with their reasons of today.
 
-        held = self.quarantine.rows(batch)
-        kind = self.fact(held[0].fact)
-        result = self.append(kind, frame_of([h.row for h in held]), source=held[0].source)
-        if batch not in result.batches:
-            self.quarantine.drop(batch)
-        return result
+        Outcomes of choices go through the log again, where an id counts once, whichever way and however often it
+        comes; features see them with the next `publish`. A retry that was interrupted is repeated with the name that
+        `quarantine.list()` has for the batch by then, and appends nothing twice.
 
-    def _numbered(self, kind: type[Fact], good: pl.DataFrame) -> pl.DataFrame:
+        Raises:
+            UnknownNameError: If there is no such batch, or nobody declared its fact.
+            BadInputError: If the rows lack a required column or have one that the fact does not have.
+        """
+        with self.quarantine.changing():
+            held = self.quarantine.rows(batch)
+            if held[0].fact == NO_FACT:
+                raise MatineeError(
+                    f"batch == {batch!r} holds lines of the log that are no rows, must be looked at and let go: "
+                    f"`matinee quarantine show {batch}`"
+                )
+            kind = self.fact(held[0].fact)
+            outcomes = [_outcome(kind, h) for h in held if h.row.get("outcome") is not None]
+            frame = as_frame([{**h.row, "outcome": None} for h in held if h.row.get("outcome") is None])
+            if len(frame):
+                check_columns(kind.schema, frame)
+            done = Appended(kind.schema.name, 0, 0)
+            claimed = self.quarantine.claim(batch)
+            # If the process dies before the batch is gone, the mark says that its rows are in.
+            mark = f"matinee.retry.{claimed}"
+            if len(frame) and mark not in self.tables.properties(kind.schema.name):
+                done = self.append(kind, frame, source=held[0].source, mark={mark: "done"})
+            taken, left, batches = self._relog(outcomes) if outcomes else (0, 0, ())
+            self.quarantine.let_go(claimed)
+        return Appended(
+            kind.schema.name, done.appended + taken, done.quarantined + left, (*done.batches, *batches)
+        )
+
+    def commit(self, table: str, rows: pl.DataFrame, mark: Mapping[str, str] | None = None) -> pl.DataFrame:
+        """Number rows (`seq`) and append them, as one commit; returns them numbered.
+
+        Alone in its table: the order of the numbers is the order of the commits. Whoever has seen all up to a number
+        finds what came since by its greater numbers.
+        """
         import polars as pl
 
-        first = self._registry.reserve("seq", max(len(good), 1))
-        good = good.with_columns(pl.int_range(first, first + len(good), dtype=pl.Int64).alias("seq"))
-        return good.select([*kind.schema.columns, *SYSTEM])
+        with exclusive(self.tables.root / "locks" / f"{table}.numbers.lock", f"table {table!r}"):
+            first = self._registry.reserve("seq", max(len(rows), 1))
+            numbered = rows.with_columns(pl.int_range(first, first + len(rows), dtype=pl.Int64).alias("seq"))
+            self.tables.append(table, numbered, mark=mark)
+        return numbered
 
     def _new_only(self, kind: type[Fact], good: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         unique = list(kind.schema.unique)
@@ -298,6 +340,18 @@ def as_frame(data: Any) -> pl.DataFrame:
     )
 
 
+def _outcome(kind: type[Fact], held: Held) -> Outcome:
+    """The outcome that a quarantined row was logged as."""
+    row = dict(held.row)
+    columns = {name: row.pop(name, None) for name in ("choice", "outcome", "at", "known")}
+    if not columns["choice"]:
+        raise MatineeError(f"outcome {columns['outcome']!r} names no choice, must name the one it answers")
+    return Outcome(
+        id=str(columns["outcome"]), choice=str(columns["choice"]), fact=kind.schema.name, row=row,
+        at=instant(columns["at"]), known=instant(columns["known"], "known"),
+    )  # fmt: skip
+
+
 def file_digest(path: Path) -> str:
     """A hash of the file's bytes."""
     with path.open("rb") as file:
@@ -327,8 +381,3 @@ def _listless(*frames: pl.DataFrame) -> bool:
 
 def _personal(schema: Schema) -> list[str]:
     return [*schema.personal, *([schema.key] if schema.field(schema.key).kind == "str" else [])]
-
-
-def rows_of(frame: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows of a frame as dicts."""
-    yield from frame.iter_rows(named=True)

@@ -14,6 +14,7 @@ from matinee import domain as domains
 from matinee.checks import must
 from matinee.choices import Choice, Id, Outcome
 from matinee.decisions import Decision
+from matinee.disk import write_whole
 from matinee.exceptions import (
     ConsentError,
     DeclarationError,
@@ -25,7 +26,7 @@ from matinee.exceptions import (
 from matinee.facts import Fact
 from matinee.graph import Graph, Impact
 from matinee.policies import Candidates, Policy, Request, Scorer, from_spec
-from matinee.quarantine import Quarantine, write_whole
+from matinee.quarantine import Quarantine
 from matinee.registry import Registry
 from matinee.releases import Release, Releases
 from matinee.rights import Consent
@@ -85,7 +86,12 @@ class Studio:
     @cached_property
     def facts(self) -> FactStore:
         """The facts of this studio."""
-        return FactStore(self.tables, self.quarantine, self.registry, self.graph, self.clock)
+        def relog(outcomes: Sequence[Outcome]) -> tuple[int, int, Sequence[str]]:
+            from matinee.sealing import relog
+
+            return relog(self, outcomes)
+
+        return FactStore(self.tables, self.quarantine, self.registry, self.graph, self.clock, relog)
 
     def use(self, domain: domains.Domain, *, module: str | Path | None = None) -> Self:
         """Add a domain: make its tables, know its features and decisions.

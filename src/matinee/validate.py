@@ -39,21 +39,8 @@ def check_rows(schema: Schema, frame: pl.DataFrame, *, now: datetime) -> Checked
     """
     import polars as pl
 
+    check_columns(schema, frame)
     declared = [f.name for f in schema.fields]
-    allowed = [*declared, "at", "known", "choice", "outcome"]
-    unknown = [c for c in frame.columns if c not in allowed]
-    if unknown:
-        raise BadInputError(
-            f"column == {unknown[0]!r} is not part of {schema.name}, must be one of {', '.join(allowed)}"
-            f"{did_you_mean(unknown[0], allowed)}"
-        )
-    missing = [f.name for f in schema.fields if f.required and f.name not in frame.columns]
-    missing += [] if "at" in frame.columns else ["at"]
-    if missing:
-        raise BadInputError(
-            f"column {missing[0]!r} is missing from {schema.name}, must be there; the file has "
-            f"{', '.join(frame.columns) or 'no columns'}{did_you_mean(missing[0], frame.columns)}"
-        )
     checks: list[tuple[pl.Expr, str | pl.Expr]] = []
     columns: list[pl.Expr] = []
     for one in schema.fields:
@@ -108,6 +95,29 @@ def check_rows(schema: Schema, frame: pl.DataFrame, *, now: datetime) -> Checked
         pl.concat_list(["reasons", *[f"x{i}" for i in range(len(extra))]]).list.drop_nulls().alias("reasons")
     )["reasons"]
     return Checked(typed.filter(~flags), frame.with_columns(joined).filter(flags))
+
+
+def check_columns(schema: Schema, frame: pl.DataFrame) -> None:
+    """Raise where the columns of a frame are not those of a fact.
+
+    Raises:
+        BadInputError: If a required column is missing or an unknown one is there.
+    """
+    declared = [f.name for f in schema.fields]
+    allowed = [*declared, "at", "known", "choice", "outcome"]
+    unknown = [c for c in frame.columns if c not in allowed]
+    if unknown:
+        raise BadInputError(
+            f"column == {unknown[0]!r} is not part of {schema.name}, must be one of {', '.join(allowed)}"
+            f"{did_you_mean(unknown[0], allowed)}"
+        )
+    missing = [f.name for f in schema.fields if f.required and f.name not in frame.columns]
+    missing += [] if "at" in frame.columns else ["at"]
+    if missing:
+        raise BadInputError(
+            f"column {missing[0]!r} is missing from {schema.name}, must be there; the file has "
+            f"{', '.join(frame.columns) or 'no columns'}{did_you_mean(missing[0], frame.columns)}"
+        )
 
 
 def _text(reason: str | pl.Expr) -> pl.Expr:

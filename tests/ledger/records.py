@@ -92,8 +92,8 @@ class MemorySink:
 class Held(list[tuple[str, dict[str, Any], str, str]]):
     """A quarantine that remembers: (fact, row, reason, source)."""
 
-    def __call__(self, fact: str, row: dict[str, Any], reason: str, source: str) -> None:
-        self.append((fact, row, reason, source))
+    def __call__(self, fact: str, rows: Sequence[tuple[dict[str, Any], str, str]]) -> None:
+        self.extend((fact, *row) for row in rows)
 
 
 def sealed(folder: Path, sink: MemorySink | None = None, held: Held | None = None, **given: Any) -> MemorySink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -355,3 +356,17 @@ def test_an_empty_folder_seals_to_nothing(tmp_path: Path) -> None:
     report = seal(tmp_path / "log", MemorySink(), quarantine=Held())
     assert (report.segments, dict(report.written)) == (0, {})
     assert isinstance(choice(), Choice)
+
+
+def test_what_a_batch_holds_back_is_told_once_a_fact_and_before_outcomes_commit(tmp_path: Path) -> None:
+    bad = {"member": 42, "title": 8, "seconds": -1.0}
+    log(tmp_path, *(outcome(row=bad) for _ in range(50)), outcome(fact="plaid"), outcome(id="good"))
+    sink, told = MemorySink(), list[tuple[str, int, int]]()
+
+    def quarantine(fact: str, rows: Sequence[tuple[dict[str, Any], str, str]]) -> None:
+        told.append((fact, len(rows), len(sink.commits)))
+
+    report = seal(tmp_path, sink, quarantine=quarantine, clock=lambda: NOW + timedelta(minutes=1))
+    assert told == [("plaid", 1, 0), ("played", 50, 0)]
+    assert report.quarantined == 51
+    assert sink.ids("played") == ["good"]

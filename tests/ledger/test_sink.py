@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,13 @@ def test_an_id_with_the_same_hash_is_another_outcome(tables: Tables, monkeypatch
 
 def test_a_studio_may_number_the_rows_itself(tmp_path: Path, tables: Tables) -> None:
     numbers = iter([1000, 5000, 7000])
+
+    def commit(table: str, rows: pl.DataFrame, mark: Mapping[str, str]) -> None:
+        first = next(numbers)
+        tables.append(table, rows.with_columns(seq=pl.int_range(first, first + len(rows), dtype=pl.Int64)), mark=mark)
+
     log(tmp_path / "log", choice(), choice(), outcome())
-    run(tmp_path / "log", TableSink(tables, fact, reserve=lambda rows: next(numbers)))
+    run(tmp_path / "log", TableSink(tables, fact, commit=commit))
     assert sorted(tables.scan("choices").collect()["seq"]) == [1000, 1001]
     assert tables.scan("outcomes").collect()["seq"].to_list() == [5000]
     assert tables.scan("played").collect()["seq"].to_list() == [7000]

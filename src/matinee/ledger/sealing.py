@@ -13,20 +13,23 @@ from typing import Any
 import msgspec
 
 from matinee.choices import Outcome
+from matinee.disk import sync_folder
 from matinee.exceptions import UnknownNameError
 from matinee.ledger import answers
 from matinee.ledger.answers import Occurrence, Sound
 from matinee.ledger.columns import Ids, LoggedChoice, choices_table, decode_logged, outcomes_table
 from matinee.ledger.lines import BadLine, payloads
 from matinee.ledger.sink import SealSink
-from matinee.ledger.streams import Segment, cut_tail, files, own, segments, streams, sync_folder
+from matinee.ledger.streams import Segment, cut_tail, files, own, segments, streams
 from matinee.locks import exclusive
+from matinee.quarantine import NO_FACT
 from matinee.results import Table
 from matinee.times import utc_now
 
-# (fact or table, row, reason, place in the log); what it is given must be safe when it returns.
-Hold = Callable[[str, dict[str, Any], str, str], None]
-LOG = "log"  # the name under which lines that cannot be read are quarantined
+# (row, reason, place in the log)
+HeldRow = tuple[dict[str, Any], str, str]
+# Fact or table, and its rows; what it is given must be safe when it returns.
+Hold = Callable[[str, Sequence[HeldRow]], None]
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,13 @@ def seal(
     its id may come again.
 
     A crash at any point loses nothing and doubles nothing: run it again. Only quarantine may be told of a row twice,
-    with the same place in the log each time.
+    with the same place in the log each time; an outcome that waits there twice still counts once when it is retried.
 
     Args:
         folder: The log folder.
         sink: The tables.
-        quarantine: Is told of each row held back: fact, row, reason, and its place (`stream/segment:offset`).
+        quarantine: Is told of the rows held back, once a fact and batch: fact, and row, reason and place
+            (`stream/segment:offset`) of each.
         clock: Outcomes that claim to be known later than now are held back.
         batch_bytes: About how much of the log goes into one commit.
         progress: Is given the segments done and their number.
@@ -105,6 +109,9 @@ def seal(
             done += len(batch)
             progress(done, len(closed))
     return SealReport(len(closed), dict(report.written), report.copies, report.quarantined, tuple(writing))
+
+
+Held = dict[str, list[HeldRow]]  # what one batch holds back, by fact
 
 
 @dataclass
@@ -149,21 +156,32 @@ def _seal_batch(
     #   after it. If the process dies in between, the next seal finds the id in `outcomes` with this very source, knows
     #   that it is the copy that counts and not a repetition, and writes the fact's row. Were facts to commit first, a
     #   seal after a crash could pick another copy, from a stream that has more segments by then, and count it twice.
+    # - Rows held back are safe in quarantine before `outcomes` commits: once its mark has passed a segment, an outcome
+    #   of it that `outcomes` lacks is taken for one that was quarantined then.
     # - The empty `.sealed` file is made before the segments go, so that a writer that continues the stream never
     #   starts again at a number that the marks have passed.
     upto = {s.stream: s.number for s in batch}
-    choices, occurrences = _read(batch, sink, quarantine, report)
+    held: Held = {}
+    choices, occurrences = _read(batch, sink, held)
     if choices:
         rows, ids, sources = zip(*choices, strict=True)
         _write(sink, "choices", choices_table(rows, ids, sources), upto, report)
-    if occurrences:
-        _seal_outcomes(occurrences, sink, quarantine, upto, now, report)
+    settled = sink.marks("outcomes")
+    sounds = _sound(occurrences, sink, held, now)
+    wins, lacking = _counting(sounds, settled, sink, held, report)
+    for fact, found in held.items():
+        quarantine(fact, found)
+        report.quarantined += len(found)
+    _write_identities(sounds, wins, settled, sink, upto, report)
+    for sound in lacking:
+        if sound.occurrences:
+            _write(sink, sound.schema.name, sound.frame, upto, report)
     for stream, number in upto.items():
         _delete(folder, stream, number)
 
 
 def _read(
-    batch: Sequence[Segment], sink: SealSink, quarantine: Hold, report: _Tally
+    batch: Sequence[Segment], sink: SealSink, held: Held
 ) -> tuple[list[tuple[LoggedChoice, Ids, str]], list[Occurrence]]:
     """The choices that their table lacks, and all outcomes, with their places in the log."""
     choices: list[tuple[LoggedChoice, Ids, str]] = []
@@ -175,7 +193,7 @@ def _read(
         for offset, payload in payloads(segment.path.read_bytes(), segment.path):
             source = f"{place}:{offset}"
             if isinstance(payload, BadLine):
-                _hold(quarantine, LOG, {"line": _shown(payload.line)}, payload.reason, source, report)
+                _hold(held, NO_FACT, {"line": _shown(payload.line)}, payload.reason, source)
                 continue
             try:
                 record = decode_logged(payload)
@@ -184,23 +202,17 @@ def _read(
                     continue
                 ids = record.ids()
             except msgspec.DecodeError as error:
-                _hold(quarantine, LOG, {"line": _shown(payload)}, str(error), source, report)
+                _hold(held, NO_FACT, {"line": _shown(payload)}, str(error), source)
                 continue
             if new:
                 choices.append((record, ids, source))
     return choices, occurrences
 
 
-def _seal_outcomes(
-    occurrences: Sequence[Occurrence],
-    sink: SealSink,
-    quarantine: Hold,
-    upto: Mapping[str, int],
-    now: datetime,
-    report: _Tally,
-) -> None:
-    sounds = _sound(occurrences, sink, quarantine, now, report)
-    settled = sink.marks("outcomes")
+def _counting(
+    sounds: Sequence[Sound], settled: Mapping[str, int], sink: SealSink, held: Held, report: _Tally
+) -> tuple[set[int], list[Sound]]:
+    """Places in the batch of the outcomes that count, and by fact those whose rows its table lacks."""
     ids = list({o.outcome.id for sound in sounds for o in sound.occurrences})
     wins, copies = answers.first_of_each(sounds, sink.counted(ids), settled)
     report.copies += copies
@@ -214,19 +226,14 @@ def _seal_outcomes(
             reason = f"duplicate key: the table already has this {', '.join(columns)}, must be unique"
             for one in rest.occurrences:
                 if one.order in twice:
-                    _hold(quarantine, sound.schema.name, answers.as_row(one.outcome), reason, one.source, report)
+                    _hold(held, sound.schema.name, answers.as_row(one.outcome), reason, one.source)
             wins -= twice
             rest = rest.only(wins)
         lacking.append(rest)
-    _write_identities(sounds, wins, settled, sink, upto, report)
-    for sound in lacking:
-        if sound.occurrences:
-            _write(sink, sound.schema.name, sound.frame, upto, report)
+    return wins, lacking
 
 
-def _sound(
-    occurrences: Sequence[Occurrence], sink: SealSink, quarantine: Hold, now: datetime, report: _Tally
-) -> list[Sound]:
+def _sound(occurrences: Sequence[Occurrence], sink: SealSink, held: Held, now: datetime) -> list[Sound]:
     """Rows that are as their facts declare, by fact; the others go to quarantine."""
     by_fact: dict[str, list[Occurrence]] = {}
     for one in occurrences:
@@ -241,7 +248,7 @@ def _sound(
             sound, bad = answers.check(schema, by_fact[fact], now)
             sounds.append(sound)
         for one, reason in bad:
-            _hold(quarantine, fact, answers.as_row(one.outcome), reason, one.source, report)
+            _hold(held, fact, answers.as_row(one.outcome), reason, one.source)
     return sounds
 
 
@@ -282,9 +289,8 @@ def _delete(folder: Path, stream: str, upto: int) -> None:
             file.unlink()
 
 
-def _hold(quarantine: Hold, fact: str, row: dict[str, Any], reason: str, source: str, report: _Tally) -> None:
-    quarantine(fact, row, reason, source)
-    report.quarantined += 1
+def _hold(held: Held, fact: str, row: dict[str, Any], reason: str, source: str) -> None:
+    held.setdefault(fact, []).append((row, reason, source))
 
 
 def _shown(line: bytes) -> str:

@@ -48,15 +48,19 @@ class TableSink:
     Args:
         tables: The tables.
         facts: Gives the schema of a fact by name, or raises `UnknownNameError`.
-        reserve: Takes as many consecutive numbers for `seq` and returns the first. For a studio that numbers what it
-            appends itself, so that appended and sealed rows share one order; without it the tables number the rows.
+        commit: Numbers rows and appends them with their marks. For a studio that numbers what it appends itself
+            (`FactStore.commit`), so that appended and sealed rows share one order; without it the tables number them.
     """
 
     def __init__(
-        self, tables: Tables, facts: Callable[[str], Schema], *, reserve: Callable[[int], int] | None = None
+        self,
+        tables: Tables,
+        facts: Callable[[str], Schema],
+        *,
+        commit: Callable[[str, pl.DataFrame, Mapping[str, str]], object] | None = None,
     ) -> None:
         self._tables, self._facts = tables, facts
-        self._reserve = reserve
+        self._commit = commit
         self._made: set[str] = set()
 
     def marks(self, table: str) -> Mapping[str, int]:
@@ -71,9 +75,13 @@ class TableSink:
         if table not in self._made:
             self._make(table)
             self._made.add(table)
-        if self._reserve is not None:
-            data = _numbered(data, self._reserve(len(data)))
-        self._tables.append(table, data, mark={MARK + stream: str(number) for stream, number in marks.items()})
+        mark = {MARK + stream: str(number) for stream, number in marks.items()}
+        if self._commit is None:
+            self._tables.append(table, data, mark=mark)
+        else:
+            import polars as pl
+
+            self._commit(table, pl.DataFrame(data), mark)
 
     def counted(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Looks through eight bytes a row (`id_hash`); ids are read only where the hash is one of those asked for."""
@@ -112,10 +120,3 @@ class TableSink:
         elif not self._tables.exists(table):
             schema = self._facts(table)
             self._tables.create(table, schema.arrow(), key=schema.key, personal=schema.personal)
-
-
-def _numbered(data: pa.Table | pl.DataFrame, first: int) -> pl.DataFrame:
-    import polars as pl
-
-    frame = pl.DataFrame(data)
-    return frame.with_columns(pl.int_range(first, first + len(frame), dtype=pl.Int64).alias("seq"))

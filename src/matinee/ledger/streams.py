@@ -31,6 +31,7 @@ from pathlib import Path
 import msgspec
 
 from matinee.choices import Choice
+from matinee.disk import sync_folder
 from matinee.exceptions import MatineeError, StorageError, TableBusyError, UnknownNameError
 from matinee.ledger.lines import BadLine, Record, decode, payloads
 
@@ -235,15 +236,6 @@ def recent(folder: Path | str, limit: int = 50) -> list[Record]:
             found += newest
             wanted -= len(newest)
     return heapq.nlargest(limit, found, key=lambda r: r.at if isinstance(r, Choice) else r.known)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a new or renamed file of this folder survive a killed machine."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def files(folder: Path, stream: str) -> list[tuple[int, str, Path]]:

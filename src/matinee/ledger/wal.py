@@ -16,9 +16,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from matinee.checks import must
+from matinee.disk import sync_folder
 from matinee.exceptions import StorageError
 from matinee.ledger.lines import Record, encode, to_line
-from matinee.ledger.streams import claim, is_live, last_number, streams, sync_folder
+from matinee.ledger.streams import claim, is_live, last_number, streams
 from matinee.times import duration, utc_now
 
 Durability = Literal["process", "disk"]
