@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def test_a_chart_draws_its_line_its_band_and_its_words(visit: Open) -> None:
     assert chart.locator("path[stroke='#C47000']").count() == 1
     assert chart.locator("path[fill='#F9EBCA']").count() >= 1
     words = chart.locator("text").all_text_contents()
+    assert sum(bool(re.fullmatch(r"\d{1,2} [A-Z][a-z]{2}", w)) for w in words) >= 4  # the days, along the axis
     assert "release 40" in words and any(re.match(r"\+1\.2 % \[0\.7, 1\.8\]", w) for w in words)
     assert page.locator("#chart-chance .vega svg path[fill='#7B766A']").count() >= 7
     assert not page.locator("#chart-value details.data").get_attribute("open")
@@ -299,3 +301,14 @@ def test_search_works_without_scripts(visit: Open) -> None:
     page.locator("#q").fill("ho")
     page.locator("#q").press("Enter")
     assert page.locator(".hits a").count() == 4
+
+
+def test_what_the_doctor_found_comes_into_the_front_page_by_itself(visit: Open, sample: Any) -> None:
+    whole = sample.front()
+    sample.front = lambda: replace(whole, looking=True, needs=(), headline="All is being checked.")
+    page = visit("/")
+    assert "being checked" in page.locator("#needs [role=status]").inner_text()
+    sample.front = lambda: replace(whole, headline="Something was found.")
+    until(page, "document.querySelector('#headline').textContent === 'Something was found.'")
+    assert page.locator("#needs li").count() == len(whole.needs) and not page.locator("#needs[hx-get]").count()
+    assert page.locator(".bill #chart-worth .vega svg").count() == 1  # the chart was left as it stood

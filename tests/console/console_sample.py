@@ -274,6 +274,7 @@ def decision_page(query: DecisionQuery, allowed: bool, releases: tuple[ReleaseFa
     return DecisionPage(
         name="home",
         title="Home page ranking",
+        unit="member",
         mode="decide",
         mode_words="Matinee decides",
         lead="Worth **+3.1 % watch hours** a member a week [+2.2, +4.0] against most-played. A challenger, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,66 @@ def test_figures_that_were_begun_before_an_act_are_not_kept_beyond_it(studio: mt
 
     assert desk.kept(("figure",), make) == "before"
     assert desk.kept(("figure",), lambda: "after") == "after"
+
+
+def test_names_are_asked_for_once_a_page_and_not_again_for_a_minute(
+    studio: mt.Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Any]] = []
+
+    def names(of: Any, ids: Any) -> dict[Any, str]:
+        asked.append(list(ids))
+        return small_domain.names(of, ids)
+
+    monkeypatch.setitem(small_domain.domain.names, "title", names)
+    source = StudioSource(studio)
+    page = source.ledger(LedgerQuery(decision="home"))
+    assert len(page.choices) == 40 and {a for c in page.choices for a in c.action} <= set(small_domain.TITLES)
+    assert len(asked) == 1 and len(asked[0]) == len(set(asked[0]))
+    source.ledger(LedgerQuery(decision="home"))
+    source.choice(page.choices[0].id)
+    assert len(asked) == 2 and not set(asked[0]) & set(asked[1])  # what a guard kept out was new
+
+
+def test_a_chart_that_stands_alone_says_whose_mean_it_shows_and_why(source: StudioSource) -> None:
+    from matinee.console.building.decision import _said, alone
+    from matinee.console.building.log_figures import log_figures
+
+    figures = log_figures(source.desk, source.desk.decision("home"))
+    known = [p for p in figures.points if p.value is not None]
+    live = next(a for a in figures.arms if a.role == "live")
+    assert _said(figures, known).startswith("home@1 brings ") and "[" in _said(figures, known)
+    only = replace(figures, arms=(replace(live, role="baseline"),))
+    assert _said(only, known).startswith("home@1 brings ")
+    assert _said(replace(figures, arms=()), known).startswith(f"What was chosen on {known[-1].at.day} Nov brought ")
+    releases = source.studio.releases.all("home")
+    assert "release 2 have not decided on the same day" in alone(releases)
+    assert alone(releases[1:]) == "nothing is held back to compare with"
+
+
+def test_a_policy_that_looks_at_a_few_is_a_step_of_its_own() -> None:
+    from matinee.console.building.members import _funnel
+
+    choice = mt.Choice(
+        id="c", decision="home", unit=1, at=NOW, policy="home@1", arm="live", mode="decide", context={},
+        candidates=list(range(290)), blocked={"licence window": list(range(1000, 1010))}, action=[1, 2],
+    )  # fmt: skip
+    steps = _funnel(small_domain.home, choice, 9125, "title").steps
+    assert steps == (("titles", 9125), ("proposed by the policy", 300), ("after licence window", 290), ("drawn", 2))
+    assert [name for name, _ in _funnel(small_domain.home, choice, 300, "title").steps][1] == "after licence window"
+
+
+@pytest.mark.parametrize("typed", ["²", "--5", "9" * 400, "-", "7\n", "٣"])
+def test_an_id_that_is_no_number_is_looked_up_as_it_was_typed(source: StudioSource, typed: str) -> None:
+    assert source.desk.unit_id(source.desk.decision("home"), typed) == typed
+    assert source.desk.unit_id(source.desk.decision("home"), "-7") == -7
+
+
+def test_a_context_value_of_nothing_but_brackets_is_text() -> None:
+    from matinee.console.building.desk import as_value
+
+    assert as_value("[" * 100_000) == "[" * 100_000
+    assert (as_value("3"), as_value("tv"), as_value("true"), as_value('{"a": 1}')) == (3, "tv", True, '{"a": 1}')
 
 
 def test_every_model_of_a_studio_is_json(source: StudioSource) -> None:
@@ -320,7 +381,7 @@ def test_values_of_features_are_short() -> None:
         "none",
         "none",
     ]
-    assert shown_value([1, 2, 3, 4, 5, 6]) == "6 values, newest: 2, 3, 4, 5, 6"
+    assert shown_value([1, 2, 3, 4, 5, 87232]) == "6 values, newest: 2, 3, 4, 5, 87232"
     assert shown_value({"a": 1, "b": 3}) == "2: b × 3, a × 1"
 
 

@@ -136,3 +136,7 @@ def test_a_spark_needs_three_points_and_stays_in_its_box() -> None:
     assert spark([one, Point(at, None), two]) is None
     drawn = spark([one, Point(at, None), two, three])
     assert drawn is not None and drawn.line == "M0.0 16.0L50.0 8.0L100.0 12.0" and drawn.zero == 24.0
+
+
+def test_a_column_of_nothing_but_refusals_has_no_figures_on_its_scale() -> None:
+    assert scale([Estimate(None, unit="%", refused="too few")]).ticks == ((0.0, "0"),)

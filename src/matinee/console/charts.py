@@ -170,11 +170,12 @@ def value_over_time(
     return _base(title, subtitle, height, layers)
 
 
-def _days(at: Sequence[datetime], most: int = 7) -> list[int]:
-    """Milliseconds of at most so many of the days, evenly apart, the last one among them."""
-    days = sorted({int(one.timestamp()) for one in at})
+def _days(at: Sequence[datetime], most: int = 7) -> list[Spec]:
+    """At most so many of the days, evenly apart, the last one among them; Vega-Lite drops days given as plain numbers."""
+    days = sorted({one.astimezone(UTC).date() for one in at})
     every = max(1, math.ceil(len(days) / most))
-    return [1000 * day for day in reversed(days[::-1][::every])]
+    shown = reversed(days[::-1][::every])
+    return [{"year": d.year, "month": d.month, "date": d.day, "utc": True} for d in shown]
 
 
 def _row(point: Point) -> Spec:

@@ -237,8 +237,8 @@ def scale(estimates: Iterable[Estimate], *, include: float | None = 0.0) -> Scal
     typical = widths[len(widths) // 2] if widths else 0.0
     kept = [(low, high) for low, high in spans if typical == 0 or high - low <= 5 * typical] or spans
     values = [v for pair in kept for v in pair] + ([] if include is None else [include])
-    if not values:
-        return Scale(-1.0, 1.0, ((0.0, "0"),))
+    if not shown:
+        return Scale(-1.0, 1.0, ((0.0, "0"),))  # nothing but refusals: no figure is made up for the ticks
     low, high = min(values), max(values)
     if high <= low:
         low, high = low - 1.0, high + 1.0

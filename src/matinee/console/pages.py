@@ -194,6 +194,7 @@ class DecisionPage:
 
     name: str
     title: str
+    unit: str
     mode: str
     mode_words: str
     lead: str

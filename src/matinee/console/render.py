@@ -99,6 +99,7 @@ def environment() -> Environment:
             "signed": formats.signed,
             "clip": formats.clip,
             "plural": formats.plural,
+            "article": formats.article,
             "in_words": formats.in_words,
             "capitalize_first": formats.capitalize_first,
             "short_version": lambda name: re.sub(r"@([0-9a-f]{6})[0-9a-f]{2,}$", r"@\1", name),

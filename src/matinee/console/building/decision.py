@@ -13,13 +13,13 @@ from matinee.console.formats import (
     capitalize_first,
     count,
     day,
-    decimals,
-    fixed,
+    interval_text,
     large,
     moment,
     plural,
+    value_text,
 )
-from matinee.console.pages import Chart, DecisionPage, Estimate, ReleasePanel, ReleaseRow, SheetItem
+from matinee.console.pages import Chart, DecisionPage, Estimate, Point, ReleasePanel, ReleaseRow, SheetItem
 from matinee.console.release_panel import ReleaseFacts, panel
 from matinee.console.source import DecisionQuery
 from matinee.decisions import Decision
@@ -44,6 +44,7 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
     return DecisionPage(
         name=name,
         title=capitalize_first(decision.title),
+        unit=decision.unit,
         mode=decision.mode,
         mode_words=MODE_WORDS[decision.mode],
         lead=_lead(desk, decision, figures, live),
@@ -112,7 +113,7 @@ def _lead(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
     if value.value is None:
         text = f"What **{live.live.policy}** is worth cannot be told yet: {value.refused}."
     else:
-        said = f"{evidence.words(value)} {unit} a choice against {base}"
+        said = f"{evidence.words(value)} in {unit} a choice against {base}"
         text = f"**{live.live.policy}** is worth {said}, by {how[0].lower()}{how[1:]}."
     challenger = next((a.policy for a in live.arms if a.role == "challenger"), None)
     if challenger is not None:
@@ -134,7 +135,7 @@ def _sheet(desk: Desk, decision: Decision, live: Release | None, candidates: int
     thing = decision.entity or "option"
     among = plural(len(decision.options), "option") if decision.options is not None else f"every {thing}"
     if decision.options is None and candidates is not None:
-        among = f"every {thing}, {count(candidates)} after the guards"
+        among = f"every {thing}; {count(candidates)} left by the guards"
     guards = len(decision.guards)
     items = [
         SheetItem(
@@ -180,18 +181,27 @@ def _value_chart(desk: Desk, decision: Decision, figures: LogFigures, releases: 
         title = evidence.compare(estimate, one, other) if estimate is not None else f"{one} against {other}, day by day"
         subtitle = f"{unit} a choice, per cent against {other}; {each_day}"
         return value_figure("value", figures.points, title=title, subtitle=subtitle, unit="%", signed=True, marks=marks)
-    live = next((a for a in figures.arms if a.role == "live"), None)
-    mean = _mean_words(live.value if live else None, known)
-    title = f"What was chosen brings {mean} {desk.reward_unit(decision)} a choice"
-    subtitle = f"{unit} a choice, {each_day}; nothing is held back to compare with"
+    title = f"{_said(figures, known)} {desk.reward_unit(decision)} a choice"
+    subtitle = f"{unit} a choice, {each_day}; {alone(releases)}"
     return value_figure("value", figures.points, title=title, subtitle=subtitle, marks=marks)
 
 
-def _mean_words(value: Estimate | None, known: list) -> str:  # type: ignore[type-arg]  # points of a chart
-    if value is not None and value.value is not None:
-        return fixed(value.value, decimals(value.low, value.high))
+def alone(releases: list[Release]) -> str:
+    """Why a value stands alone: nothing is held back, or the arms have not met in the log yet."""
+    if releases and len(releases[0].arms) > 1:
+        return f"the arms of release {releases[0].number} have not decided on the same day yet"
+    return "nothing is held back to compare with"
+
+
+def _said(figures: LogFigures, known: list[Point]) -> str:
+    """Whose mean is seen: the live policy's, or that of the one policy that has decided; else the last day's."""
+    judged = [a for a in figures.arms if a.value.value is not None]
+    live = [a for a in judged if a.role == "live"]
+    for arm in live or (judged if len(judged) == 1 else []):
+        return f"{arm.policy} brings {value_text(arm.value)} {interval_text(arm.value)}"
     last = known[-1]
-    return fixed(last.value, decimals(last.low, last.high))
+    mean = Estimate(last.value, last.low, last.high)
+    return f"What was chosen on {day(last.at)} brought {value_text(mean)} {interval_text(mean)}"
 
 
 def _arms_note(decision: Decision, figures: LogFigures, live: Release | None) -> str:

@@ -95,12 +95,17 @@ class Desk:
     def names(self, decision: Decision, ids: Iterable[Id]) -> dict[str, str]:
         """What people call these candidates; the id where nobody says."""
         wanted = list(dict.fromkeys(ids))
-        named: Mapping[Any, str] = {}
         domain = self.studio.domain_of(decision.name)
         entity = decision.entity
-        if domain is not None and entity is not None and entity in domain.names and wanted:
-            named = domain.names[entity](self.studio, wanted)
-        return {str(i): str(named.get(i) or i) for i in wanted}
+        if domain is None or entity is None or entity not in domain.names:
+            return {str(i): str(i) for i in wanted}
+        # Asking reads a table, and a page of choices names the same few: what is known is kept for a minute.
+        known: dict[Id, str] = self.kept(("names", decision.name), dict)
+        missing = [i for i in wanted if i not in known]
+        if missing:
+            named: Mapping[Any, str] = domain.names[entity](self.studio, missing)
+            known |= {i: str(named.get(i) or i) for i in missing}
+        return {str(i): known[i] for i in wanted}
 
     def as_posters(self, decision: Decision) -> bool:
         """Whether its candidates are drawn as posters: titles are, options are not."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from matinee.console.building import evidence
-from matinee.console.building.decision import worth
+from matinee.console.building.decision import alone, worth
 from matinee.console.building.desk import Desk
 from matinee.console.building.health import health
 from matinee.console.building.leverage import leverage
@@ -170,7 +170,7 @@ def _worth_chart(desk: Desk, rows: Sequence[DecisionRow]) -> Chart | None:
         "worth",
         figures.points,
         title=title,
-        subtitle="Each day by itself, 95 % interval; nothing is held back to compare with",
+        subtitle=f"Each day by itself, 95 % interval; {alone(releases)}",
         marks=marks,
         height=150,
     )

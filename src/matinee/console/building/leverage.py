@@ -43,8 +43,8 @@ def leverage(desk: Desk) -> Leverage:
 
 
 def _lines_chart(lines: list[tuple[str, int]]) -> Chart | None:
-    if len(lines) < 2:
-        return None
+    if len(lines) < 3:
+        return None  # two figures are read faster as figures
     most, least = max(lines, key=lambda x: x[1]), min(lines, key=lambda x: x[1])
     title = f"A decision of {most[0]} takes {count(most[1])} lines of domain code, one of {least[0]} {count(least[1])}"
     ordered = sorted(lines, key=lambda x: -x[1])

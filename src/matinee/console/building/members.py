@@ -184,6 +184,10 @@ def _funnel(decision: Decision, choice: Choice, total: int, thing: str) -> Funne
     if not total:
         return Funnel(())
     steps, left = [(f"{thing}s", total)], total
+    seen = len(choice.candidates) + sum(len(ids) for ids in choice.blocked.values())
+    if 0 < seen < total:  # a policy may look at the likeliest few hundred only
+        steps.append(("proposed by the policy", seen))
+        left = seen
     for guard in decision.guards:
         n = len(choice.blocked.get(guard.name, ()))
         if n:
@@ -235,7 +239,8 @@ def shown_value(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list | tuple):
-        shown = ", ".join(shown_value(v) for v in list(value)[-5:])
+        # Whole numbers in a list are ids more often than amounts, and a comma between digits reads as one between items.
+        shown = ", ".join(str(v) if isinstance(v, int) else shown_value(v) for v in list(value)[-5:])
         return f"{len(value)} values, newest: {shown}" if len(value) > 5 else shown or "none"
     if isinstance(value, dict):
         top = sorted(value.items(), key=lambda kv: -kv[1] if isinstance(kv[1], int | float) else 0)[:4]
@@ -249,12 +254,9 @@ def choice_rows(desk: Desk, choices: list[Choice]) -> tuple[ChoiceRow, ...]:
     """Choices as rows, with the names of what was chosen and what followed."""
     outcomes = desk.log.outcomes(choices)
     names: dict[str, dict[str, str]] = {}
-    for choice in choices:
-        if choice.decision in desk.studio.decisions:
-            found = names.setdefault(choice.decision, {})
-            wanted = [i for i in choice.action[:4] if str(i) not in found]
-            if wanted:
-                found |= desk.names(desk.decision(choice.decision), wanted)
+    for decision in {c.decision for c in choices} & desk.studio.decisions.keys():
+        shown_ids = [i for c in choices if c.decision == decision for i in c.action[:4]]
+        names[decision] = desk.names(desk.decision(decision), shown_ids)
     rows = []
     for c in choices:
         named = names.get(c.decision, {})
