@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,13 +11,16 @@ import sys
 import threading
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyiceberg.manifest import ManifestFile
 
 from matinee.exceptions import (
     DeclarationError,
@@ -27,7 +31,7 @@ from matinee.exceptions import (
     UnknownNameError,
 )
 from matinee.locks import exclusive
-from matinee.tables import Tables, bucket_of, upkeep, warehouse, writing
+from matinee.tables import Tables, bucket_of, reading, upkeep, warehouse, writing
 from matinee.times import EPOCH
 
 STAMP = pa.timestamp("us", "UTC")
@@ -532,6 +536,44 @@ def test_replaced_files_stay_for_readers_and_then_go(tables: Tables, clock: Cloc
     assert len(titles(tables.scan("played"))) == 8
 
 
+def test_a_crash_just_after_a_compaction_leaves_its_readers_their_files(
+    tables: Tables, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(8):
+        tables.append("played", plays(1, start=i * 50))
+    planned = tables.scan("played")
+    clock.now += timedelta(hours=2)  # the files were written long ago
+    real = warehouse.Attempt.commit_transaction
+
+    def killed(attempt: warehouse.Attempt) -> None:
+        real(attempt)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(warehouse.Attempt, "commit_transaction", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tables.compact("played")
+    monkeypatch.undo()
+    assert len(tables.files("played")) == 1
+    tables.expire("played")
+    assert len(titles(planned)) == 8
+
+
+def test_a_scan_that_loses_its_snapshot_while_it_plans_looks_again(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables.append("played", plays(3))
+    real, times = reading.snapshot_files, iter(range(9))
+
+    def overtaken(*given: Any, **more: Any) -> Any:
+        if next(times) == 0:  # the table is loaded; now its snapshot is replaced, expired and swept
+            Tables(tables.root).append("played", plays(3, start=3))
+            Tables(tables.root).expire("played")
+        return real(*given, **more)
+
+    monkeypatch.setattr(reading, "snapshot_files", overtaken)
+    assert titles(tables.scan("played")) == list(range(6))
+
+
 def test_appends_themselves_free_what_a_compaction_replaced(
     tables: Tables, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -634,6 +676,34 @@ def test_a_big_append_is_cut_into_pieces_row_groups_and_files(tables: Tables) ->
     assert tables.erase("played", "member", [3]).rows == (given["member"] == 3).sum()
     tables.compact("played", min_files=2)
     assert tables.scan("played").sort("seq").collect().equals(frame.filter(pl.col("member") != 3))
+
+
+@pytest.mark.usefixtures("tiny_pieces")
+def test_a_compacted_file_is_laid_out_as_an_appended_one(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PIECE", 8)
+    for i in range(8):
+        tables.append("played", plays(12, start=12 * i, members=1))
+    tables.compact("played")
+    (file,) = tables.files("played")
+    written = pq.read_metadata(file.path)
+    assert [written.row_group(i).num_rows for i in range(written.num_row_groups)] == [32, 32, 32]
+
+
+def test_an_erasure_does_not_open_the_manifest_of_what_a_compaction_replaced(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(8):
+        tables.append("played", plays(5, start=5 * i, members=5))
+    tables.compact("played")
+    real, opened = ManifestFile.fetch_manifest_entry, []
+
+    def seen(manifest: ManifestFile, *given: Any, **more: Any) -> Any:
+        opened.append(manifest.has_added_files() or manifest.has_existing_files())
+        return real(manifest, *given, **more)
+
+    monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", seen)
+    assert tables.erase("played", "member", [3]).rows == 8
+    assert opened and all(opened)
 
 
 def test_rows_stay_in_order_within_a_bucket(tables: Tables) -> None:
@@ -862,6 +932,36 @@ def test_a_locked_catalog_says_so(tmp_path: Path) -> None:
     held.close()
     made.append("played", plays(1))
     assert made.rows("played") == 1
+
+
+def test_a_catalog_locked_at_opening_says_so(tmp_path: Path) -> None:
+    import sqlite3
+
+    Tables(tmp_path).create("played", PLAYED, key="member")
+    with contextlib.closing(sqlite3.connect(tmp_path / "tables.db", isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(TableBusyError, match=r"the catalog .*tables.db was locked for 0.05 s, must be free"):
+            Tables(tmp_path, lock_timeout=0.05)
+    assert Tables(tmp_path).names() == ["played"]
+
+
+def test_a_process_killed_in_the_middle_of_a_catalog_commit_leaves_a_studio_that_opens(tmp_path: Path) -> None:
+    made = Tables(tmp_path)
+    made.create("played", PLAYED, key="member")
+    made.append("played", plays(3))
+    killed = (
+        "import os, sqlite3, sys\n"
+        "catalog = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "catalog.execute('PRAGMA cache_size = 1')\n"  # so that pages reach the file before the commit
+        "catalog.execute('BEGIN IMMEDIATE')\n"
+        "catalog.execute('CREATE TABLE big (x)')\n"
+        "catalog.executemany('INSERT INTO big VALUES (?)', [('x' * 3000,)] * 200)\n"
+        "catalog.execute('UPDATE iceberg_tables SET metadata_location = 1')\n"
+        "os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "tables.db")], check=False)
+    assert (tmp_path / "tables.db-journal").stat().st_size > 0
+    assert titles(Tables(tmp_path).scan("played")) == [0, 1, 2]
 
 
 def test_missing_files_are_named(tables: Tables) -> None:

@@ -27,21 +27,20 @@ def numbered(frame: pl.DataFrame, following: int) -> tuple[pl.DataFrame, int]:
 
 def append(table: Table, frame: pl.DataFrame, marks: Mapping[str, str], now: datetime) -> Snapshot:
     """Commits the rows and the marks at once. Upkeep comes first: a failure of it acknowledges nothing."""
-    retried(lambda: upkeep.tidy(table.refresh(), now))
+    retried(lambda: upkeep.tidy(table, now), table.refresh)
     if frame.is_empty():
         if marks:
-            retried(lambda: _commit(table, None, marks))
+            retried(lambda: _commit(table, None, marks), table.refresh)
         return Snapshot(table.metadata.current_snapshot_id, 0, appended=False)
     buckets = int(table.properties["matinee.buckets"])
     folder = to_path(table.location()) / "data"
     with Writer(table.metadata, folder, table.properties["matinee.key"], buckets) as writer:
         writer.write(frame)
-        retried(lambda: _commit(table, writer, marks))
+        retried(lambda: _commit(table, writer, marks), table.refresh)
     return Snapshot(table.metadata.current_snapshot_id, frame.height, appended=True)
 
 
 def _commit(table: Table, writer: Writer | None, marks: Mapping[str, str]) -> None:
-    table.refresh()
     attempt = Attempt(table)
     if writer is not None:
         writer.attempt = attempt

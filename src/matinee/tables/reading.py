@@ -52,9 +52,14 @@ def data_files(io: FileIO, manifests: Iterable[ManifestFile]) -> list[IcebergFil
     return [
         entry.data_file
         for manifest in manifests
-        if manifest.content == ManifestContent.DATA and (manifest.has_added_files() or manifest.has_existing_files())
+        if manifest.content == ManifestContent.DATA and holds_files(manifest)
         for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)
     ]
+
+
+def holds_files(manifest: ManifestFile) -> bool:
+    """Whether the manifest does more than record removals."""
+    return manifest.has_added_files() or manifest.has_existing_files()
 
 
 def snapshot_files(
@@ -165,8 +170,9 @@ class Request:
     buckets: Sequence[int] | None
 
 
-def selected(table: Table, name: str, key: str, buckets: int, request: Request) -> pl.LazyFrame:
+def selected(table: Table, name: str, request: Request) -> pl.LazyFrame:
     """The rows asked for, reading no file that cannot hold one."""
+    key, buckets = table.properties["matinee.key"], int(table.properties["matinee.buckets"])
     schema = polars_schema(arrow_schema(table.schema()))
     known = request.known_before
     for column in [*(request.columns or ()), *(["known"] if known is not None else [])]:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matinee.exceptions import StorageError
+from matinee.exceptions import StorageError, TableBusyError
 from matinee.locks import exclusive
 
 if TYPE_CHECKING:
@@ -24,16 +24,22 @@ if TYPE_CHECKING:
 _ROOT = "WHERE namespace = 'matinee' AND property_key = 'root'"
 
 
-def recorded_root(database: Path) -> Path | None:
+def recorded_root(database: Path, *, timeout: float = 30.0) -> Path | None:
     """The folder in which a catalog file was made, read without loading the table library."""
     if not database.exists():
         return None
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    # Not read-only: a process that was killed in the middle of a commit left a journal, which whoever reads rolls back.
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=timeout)) as connection:
         try:
             row = connection.execute(f"SELECT property_value FROM iceberg_namespace_properties {_ROOT}").fetchone()
         except sqlite3.DatabaseError as error:
             if "no such table" in str(error):  # another process is making it at this moment
                 return None
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise TableBusyError(
+                    f"the catalog {database} was locked for {timeout:g} s, must be free: close the program that keeps "
+                    "it open and repeat"
+                ) from None
             raise StorageError(f"{database}: {error}, must be the catalog of a studio") from None
     return None if row is None else Path(row[0])
 

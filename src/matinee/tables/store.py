@@ -76,7 +76,7 @@ class Tables:
         if catalog is None:
             from matinee.tables.relocation import recorded_root
 
-            made_in = recorded_root(self.root / "tables.db")
+            made_in = recorded_root(self.root / "tables.db", timeout=lock_timeout)
             if made_in is not None and not (made_in.exists() and made_in.samefile(self.root)):
                 raise StorageError(
                     f"root == '{self.root}', must be '{made_in}', where its tables were made (paths are absolute): "
@@ -94,8 +94,7 @@ class Tables:
         return self._opened
 
     def _load(self, name: str) -> Table:
-        with self._warehouse.speaking(f"table {name!r}"):
-            return self._warehouse.load(name)
+        return self._warehouse.read(name, lambda table: table)
 
     def names(self) -> list[str]:
         """Names of the tables, in order."""
@@ -279,20 +278,14 @@ class Tables:
         from matinee.times import instant
 
         known = None if known_before is None else instant(known_before, "known_before")
-        with self._warehouse.speaking(f"table {name!r}"):
-            table = self._warehouse.load(name)
-            key, count = table.properties["matinee.key"], int(table.properties["matinee.buckets"])
-            request = reading.Request(
-                columns=columns, keys=keys, known_before=known, snapshot=snapshot, buckets=buckets
-            )
-            return reading.selected(table, name, key, count, request)
+        request = reading.Request(columns=columns, keys=keys, known_before=known, snapshot=snapshot, buckets=buckets)
+        return self._warehouse.read(name, lambda table: reading.selected(table, name, request))
 
     def files(self, name: str, *, snapshot: int | str | None = None) -> list[DataFile]:
         """The Parquet files of a snapshot, by bucket."""
         from matinee.tables import reading
 
-        with self._warehouse.speaking(f"table {name!r}"):
-            return reading.described(self._warehouse.load(name), name, snapshot)
+        return self._warehouse.read(name, lambda table: reading.described(table, name, snapshot))
 
     def bucket_of(
         self, key_values: npt.NDArray[Any] | pl.Series | Sequence[Any], buckets: int = BUCKETS
@@ -308,8 +301,7 @@ class Tables:
         """Number of rows of a snapshot, from metadata."""
         from matinee.tables import reading
 
-        with self._warehouse.speaking(f"table {name!r}"):
-            return reading.row_count(self._warehouse.load(name), name, snapshot)
+        return self._warehouse.read(name, lambda table: reading.row_count(table, name, snapshot))
 
     # -- Pins ---------------------------------------------------------------------------------------------------------
 

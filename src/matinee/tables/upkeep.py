@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,13 +12,15 @@ from typing import Any
 
 import polars as pl
 from pyiceberg.manifest import DataFile as IcebergFile
+from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots, _OverwriteFiles
 
 from matinee.tables import pinning, reading, writing
 from matinee.tables.hashing import bucket_of
-from matinee.tables.local_io import to_path, to_uri
+from matinee.tables.local_io import SCHEME, to_path, to_uri
 from matinee.tables.reports import CompactReport, EraseReport
 from matinee.tables.schemas import arrow_schema, polars_schema
 from matinee.tables.warehouse import Attempt, Warehouse, retried
@@ -53,7 +55,6 @@ def _expire_and_commit(attempt: Attempt, table: Table) -> int:
     if gone:
         ExpireSnapshots(attempt).by_ids(gone).commit()
     attempt.commit_transaction()
-    table.refresh()
     return len(gone)
 
 
@@ -85,22 +86,22 @@ def sweep(table: Table, replaced_before: datetime, *, data: bool = True) -> int:
     used |= manifests.keys()
     removed = 0
     for path in _stored(table, "metadata"):
-        if to_uri(path) not in used:
-            path.unlink()
+        if SCHEME + path not in used:
+            os.unlink(path)
             removed += 1
     if data:
         used = {file.file_path for file in reading.data_files(table.io, manifests.values())}
         for path in _stored(table, "data"):
-            if to_uri(path) not in used and path.stat().st_mtime <= replaced_before.timestamp():
-                path.unlink()
+            if SCHEME + path not in used and os.stat(path).st_mtime <= replaced_before.timestamp():
+                os.unlink(path)
                 removed += 1
     return removed
 
 
-def _stored(table: Table, folder: str) -> list[Path]:
-    """Files of the table on disk. Other engines put theirs in folders by bucket."""
+def _stored(table: Table, folder: str) -> list[str]:
+    """Files of the table on disk, as text: thousands of them. Other engines put theirs in folders by bucket."""
     place = to_path(table.location()) / folder
-    return [Path(parent) / name for parent, _, names in os.walk(place) for name in names]
+    return [os.path.join(parent, name) for parent, _, names in os.walk(place) for name in names]
 
 
 def _replaced(files: Iterable[IcebergFile], now: datetime) -> None:
@@ -124,9 +125,9 @@ def compact(warehouse: Warehouse, name: str, key: str, min_files: int, now: date
             files, taken = batch, table  # bound now: the lambda outlives this turn of the loop
 
             def once(files: list[list[IcebergFile]] = files, table: Table = taken) -> list[IcebergFile]:
-                return _merge(table.refresh(), files, key, now)
+                return _merge(table, files, key, now)
 
-            merged = retried(once)
+            merged = retried(once, table.refresh)
             after, rows, batch = after + len(merged), rows + sum(f.record_count for f in merged), []
     buckets = {reading.bucket_in(group[0]) for group in groups}
     return CompactReport(len(buckets), sum(map(len, groups)), after, rows)
@@ -172,8 +173,8 @@ def _merge(table: Table, groups: Sequence[list[IcebergFile]], key: str, now: dat
         attempt = writer.attempt = Attempt(table)
         old = [file for group in groups for file in group]
         _stage_swap(attempt, MAIN_BRANCH, old, new)
+        _replaced(old, now)  # before the commit: a crash after it would leave files that look replaced long ago
         attempt.commit_transaction()
-    _replaced(old, now)
     return new
 
 
@@ -181,8 +182,16 @@ def _writer(table: Table) -> writing.Writer:
     return writing.Writer(table.metadata, to_path(table.location()) / "data", None, 0)
 
 
+class _Swap(_OverwriteFiles):
+    """An overwrite that does not open manifests without a file in them, such as a compaction leaves behind."""
+
+    def _build_manifest_evaluator(self, spec_id: int) -> Callable[[ManifestFile], bool]:
+        may_match = super()._build_manifest_evaluator(spec_id)
+        return lambda manifest: reading.holds_files(manifest) and may_match(manifest)
+
+
 def _stage_swap(attempt: Attempt, branch: str, old: Iterable[IcebergFile], new: Iterable[IcebergFile]) -> None:
-    producer = attempt.update_snapshot(branch=branch).overwrite()
+    producer = _Swap(operation=Operation.OVERWRITE, transaction=attempt, io=attempt.io, branch=branch)
     for file in old:
         producer.delete_data_file(file)
     for file in new:

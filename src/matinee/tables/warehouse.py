@@ -6,12 +6,13 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, ValidationException
+from pyiceberg.io import FileIO
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -72,6 +73,11 @@ class Attempt(Transaction):
             return True
         return any(snapshot.snapshot_id in self._snapshots for snapshot in self._table.metadata.snapshots)
 
+    @property
+    def io(self) -> FileIO:
+        """The table's files."""
+        return self._table.io
+
     def commit_transaction(self) -> Table:
         self._snapshots = {u.snapshot.snapshot_id for u in self._updates if isinstance(u, AddSnapshotUpdate)}
         return super().commit_transaction()
@@ -79,6 +85,8 @@ class Attempt(Transaction):
     @property
     def table_metadata(self) -> TableMetadata:
         base, updates = self._table.metadata, self._updates
+        if not updates:
+            return base
         if self._staged is None or self._staged[0] is not base or self._staged[1] is not updates:
             self._staged = (base, updates, super().table_metadata)
         return self._staged[2]
@@ -134,6 +142,14 @@ class Warehouse:
         with self.speaking(f"table {name!r}"), self.lock(name):
             yield
 
+    def read(self, name: str, operation: Callable[[Table], T]) -> T:
+        """The result of an operation that takes no lock: what it finds gone was expired meanwhile, so it looks again."""
+        with self.speaking(f"table {name!r}"):
+            for _ in range(_TRIES - 1):
+                with suppress(FileNotFoundError):
+                    return operation(self.load(name))
+            return operation(self.load(name))
+
     def change(self, name: str, operation: Callable[[Table], T]) -> T:
         """The result of an operation that ends in a commit: alone, and once more where another engine was first."""
         with self.writing(name):
@@ -181,12 +197,17 @@ class Warehouse:
         )
 
 
-def retried(operation: Callable[[], T]) -> T:
-    """The result of an operation that ends in a commit, started again when another engine commits first."""
+def retried(operation: Callable[[], T], refresh: Callable[[], object] = lambda: None) -> T:
+    """The result of an operation that ends in a commit, started again when another engine commits first.
+
+    Who calls it holds a table as it is under the lock, and says how to `refresh` it before another try: each look at
+    the catalog costs as much as two small files.
+    """
     for left in reversed(range(_TRIES)):
         try:
             return operation()
         except (CommitFailedException, ValidationException):
             if not left:
                 raise
+            refresh()
     raise AssertionError("unreachable")

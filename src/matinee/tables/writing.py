@@ -87,11 +87,12 @@ class Writer:
                 for start in range(0, frame.height, group):
                     rows = frame.slice(start, group)
                     slices = [rows.slice(i, PIECE) for i in range(0, rows.height, PIECE)]
-                    parts = _by_bucket(pool.map(lambda s: self._split(s, layout), slices))
+                    each: Any = pool.map if len(slices) > 1 else map  # starting threads costs more than one piece
+                    parts = _by_bucket(each(lambda s: self._split(s, layout), slices))
                     for bucket in parts:
                         if bucket not in outputs:
                             outputs[bucket] = _Output(self, layout, bucket)
-                    list(pool.map(lambda item: outputs[item[0]].write(item[1]), parts.items()))
+                    list(each(lambda item: outputs[item[0]].write(item[1]), parts.items()))
                 for done in closers.map(lambda output: output.close(), outputs.values()):
                     self.files += done
         finally:  # after the pools: a file must not be closed while a thread writes to it
@@ -106,8 +107,10 @@ class Writer:
         layout = _Layout.of(self.metadata, frame)
         output = _Output(self, layout, bucket)
         try:
-            for start in range(0, frame.height, PIECE):
-                output.write([layout.arrow(frame.slice(start, PIECE))])
+            step = max(PIECE, ROW_GROUP)
+            for start in range(0, frame.height, step):
+                rows = frame.slice(start, step)
+                output.write([layout.arrow(rows.slice(i, PIECE)) for i in range(0, rows.height, PIECE)])
             done = output.close()
         finally:
             output.abandon()
