@@ -3,13 +3,16 @@
 The candidates are those that were logged as allowed: a policy that would have proposed others is judged on these.
 Features are computed in batch, as of each choice's own time: online and batch agree (promise 5), so this is what the
 policy would have seen.
+
+A policy is judged on choices that it did not learn from: those after the newest row of its models' training, but for
+those whose outcome may be part of a reward that was learned. A model flatters the rows it was fitted on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,8 @@ from matinee.exceptions import RefusedError
 from matinee.policies import Candidates, Policy, Request
 from matinee.results import Table, number
 from matinee.rewarded import mature_before, rewarded_slots
+from matinee.times import from_us
+from matinee.workshop import Learned, learned_until
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
     from matinee.studio import Studio
 
 Array = np.ndarray[Any, Any]
+LEARNED = "the policy learned from them, or they are older than what it learned from"
+SHARED = "what followed them may have been learned as the reward of a choice before them"
+RESOLUTION = timedelta(microseconds=1)
 GENERATIONS = 64  # candidate columns are rebuilt for at most so many different generations
 
 
@@ -45,7 +53,8 @@ class Evaluation(Table):
         logged: Mean reward of the rows as they were logged, with its interval.
         difference: Value minus logged, paired; None when refused.
         refused: Why there is no number; None when there is one.
-        choices: How many choices were read, and how many had to be left out, by reason.
+        left_out: How many choices had to be left out, by reason.
+        judged_on: Which choices it was judged on, in words.
     """
 
     decision: str
@@ -59,6 +68,7 @@ class Evaluation(Table):
     left_out: Mapping[str, int] = field(default_factory=dict)
     unit: str = ""
     against: str = "logged"
+    judged_on: str = ""
 
     @property
     def headline(self) -> Evidence | None:
@@ -94,6 +104,8 @@ class Evaluation(Table):
             }
             for one in self.evidence
         ]
+        if not rows:
+            return [{"policy": self.policy, "method": "none", "value": None, "choices": 0}]
         if self.logged is not None:
             rows.append(
                 {
@@ -101,8 +113,8 @@ class Evaluation(Table):
                     "method": "mean",
                     "value": self.logged_value,
                     "interval": (self.logged.low, self.logged.high),
-                    "effective n": rows[0]["choices"] if rows else None,
-                    "choices": rows[0]["choices"] if rows else None,
+                    "effective n": rows[0]["choices"],
+                    "choices": rows[0]["choices"],
                     "mean weight": 1.0,
                 }
             )
@@ -120,6 +132,7 @@ class Evaluation(Table):
                 f"against {self.against}: {number(self.difference)} [{number(low)}, {number(high)}] {self.unit}".rstrip()
                 + f" a choice, {verdict}"
             )
+        lines += [self.judged_on] if self.judged_on else []
         lines += [f"{n:,} choices left out: {why}" for why, n in self.left_out.items()]
         if self.headline is not None and self.headline.estimated:
             lines.append("propensities were estimated, not logged: the interval leaves out their error")
@@ -147,7 +160,8 @@ def evaluate(
         decision: Which decision; its mode must be "decide".
         policy: A policy or the name of a saved one.
         against: "logged", or the name of a policy to be judged on the same rows.
-        since, until: Which choices; all whose reward is complete where not given.
+        since, until: Which choices; all whose reward is complete where not given. In any case only those that came
+            after the ones that the policy, or the one it is compared with, learned from.
         q: A model of the reward (`fit`, `score`), cross-fitted by cluster; a table of rates by action and slot where
             not given.
         lateness: How long to wait for late facts beyond the reward's horizon; 48 hours where not given.
@@ -170,21 +184,51 @@ def evaluate(
         if lateness is None
         else mature_before(decision, studio.clock(), lateness)
     )
-    log = _log(studio, decision, since, min(until, cut) if until else cut)
+    rival = None if against == "logged" else studio.policy(against)
+    learned = [learned_until(studio, one) for one in (ready, rival) if one is not None]
+    newest = max(learned, key=lambda one: from_us(0) if one.until is None else one.until)
+    log = _log(studio, decision, since, min(until, cut) if until else cut, newest)
+    said = _judged_on(log, newest)
     if log.n < 2:
-        reason = (
-            f"decision {decision.name!r} has {log.n} logged choices with a complete reward, must have at least 50; "
-            "serve it, or wait until the reward's time is over, then `matinee seal`"
-        )
+        reason = _nothing_to_judge_on(decision, log, newest)
         result = Evaluation(
-            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against
+            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, said
         )
         return _kept(studio, result, record)
     walked = _walk(studio, decision, ready, log)
-    other = None if against == "logged" else _walk(studio, decision, studio.policy(against), log)
+    other = None if rival is None else _walk(studio, decision, rival, log)
     data = _weighed(decision, log, walked, q, name, seed)
     base = None if other is None else _weighed(decision, log, other, q, against, seed)
-    return _kept(studio, _result(decision, log, name, data, base, against, thresholds or Thresholds()), record)
+    result = _result(decision, log, name, data, base, against, thresholds or Thresholds())
+    return _kept(studio, replace(result, judged_on=said), record)
+
+
+def _judged_on(log: _Log, learned: Learned) -> str:
+    """Which choices a policy is judged on, in words."""
+    if not log.n:
+        return ""
+    first, last = log.frame["at"].min(), log.frame["at"].max()
+    span = f"judged on {log.n:,} choices from {_minute(first)} to {_minute(last)}"
+    if learned.until is None:
+        return f"{span}; it learned from no choice"
+    return f"{span}, none of them learned from: {learned.by} learned up to {_minute(learned.until)}"
+
+
+def _nothing_to_judge_on(decision: Decision, log: _Log, learned: Learned) -> str:
+    if learned.until is not None and log.left_out.get(LEARNED):
+        return (
+            f"{learned.by} learned from choices up to {_minute(learned.until)} and {log.n} later ones have a complete "
+            "reward, must have at least 50 that it did not learn from: train it on an earlier part "
+            "(studio.train(..., until=2/3)), or serve, wait until the reward's time is over, and `matinee seal`"
+        )
+    return (
+        f"decision {decision.name!r} has {log.n} logged choices with a complete reward, must have at least 50; "
+        "serve it, or wait until the reward's time is over, then `matinee seal`"
+    )
+
+
+def _minute(at: Any) -> str:
+    return f"{at:%Y-%m-%d %H:%M}"
 
 
 @dataclass
@@ -201,7 +245,7 @@ class _Log:
         return len(self.frame)
 
 
-def _log(studio: Studio, decision: Decision, since: datetime | None, until: datetime) -> _Log:
+def _log(studio: Studio, decision: Decision, since: datetime | None, until: datetime, learned: Learned) -> _Log:
     import polars as pl
 
     choices = studio.choices(decision.name, since=since)
@@ -213,6 +257,11 @@ def _log(studio: Studio, decision: Decision, since: datetime | None, until: date
             left_out[why] = len(frame) - len(kept)
         return kept
 
+    if learned.until is not None:
+        choices = keep(choices, pl.col("at") > learned.until, LEARNED)
+        shared = pl.col("unit").is_in(_loose(studio, decision, learned.until))
+        horizon = decision.reward.horizon if decision.reward is not None else timedelta(0)
+        choices = keep(choices, ~shared | (pl.col("at") > learned.until + horizon), SHARED)
     choices = keep(choices, pl.col("at") < until, "their reward is not complete yet")
     choices = keep(choices, pl.col("fallback").is_null(), "the fallback acted: nothing was drawn")
     choices = keep(choices, pl.col("propensities").list.len() > 0, "they carry no propensity")
@@ -227,6 +276,23 @@ def _log(studio: Studio, decision: Decision, since: datetime | None, until: date
         rewards[rows, columns] = rewarded["reward"].to_numpy()
         filled[rows, columns] = True
     return _Log(choices, rewards, filled, left_out)
+
+
+def _loose(studio: Studio, decision: Decision, since: datetime) -> list[str]:
+    """Units decided for before this moment with an outcome after it that names no choice: two choices may share it."""
+    import polars as pl
+
+    if decision.reward is None:
+        return []
+    horizon = decision.reward.horizon
+    before = set(studio.choices(decision.name, since=since - horizon, until=since + RESOLUTION)["unit"].to_list())
+    found: set[str] = set()
+    for fact in decision.reward.facts:
+        if decision.unit in fact.schema.columns and before:
+            inside = (pl.col("at") > since) & (pl.col("at") <= since + horizon)
+            rows = studio.facts.scan(fact).filter(inside & pl.col("choice").is_null())
+            found |= set(rows.select(pl.col(decision.unit).cast(pl.String)).unique().collect().to_series().to_list())
+    return sorted(found & {str(unit) for unit in before})
 
 
 @dataclass
@@ -468,6 +534,7 @@ def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
         "refused": result.refused,
         "missing": None if head is None else head.missing,
         "unit": result.unit,
+        "judged_on": result.judged_on,
         "rows": result.rows(),
     }
     method = "none" if head is None else head.method

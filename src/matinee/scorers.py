@@ -125,6 +125,25 @@ class Trained:
         matrix = self.model.encode(self.columns(request, candidates), len(candidates))
         return Scores(self.model.score_array(matrix), self._spread(matrix))
 
+    def explain(self, request: Request, candidates: Candidates, index: int) -> dict[str, float]:
+        """What each column adds to the score of one candidate, before the link (log-odds where it is a probability).
+
+        Together with the model's base, its score where nothing is known, they add up to the score. Empty for a model
+        that cannot say (one without `contributions_array`).
+        """
+        contributions = getattr(self.model, "contributions_array", None)
+        if contributions is None:
+            return {}
+        import numpy as np
+
+        # A part may score a candidate by what stands beside it: where there are parts all candidates are scored.
+        if not self.parts:
+            candidates, index = candidates.take(np.array([index])), 0
+        matrix = self.model.encode(self.columns(request, candidates), len(candidates))
+        added = contributions(matrix[index : index + 1])[0, :-1]
+        names: list[str] = self.model.signature.names  # type: ignore[attr-defined]  # what can say so has one
+        return dict(zip(names, added.tolist(), strict=True))
+
     def _spread(self, matrix: Any) -> Any:
         """Standard deviation of each score given the data, for Thompson; None for a model that does not know it."""
         spread = getattr(self.model, "spread", None)

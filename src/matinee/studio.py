@@ -204,6 +204,7 @@ class Studio:
         on: Sequence[Features | Scorer],
         name: str | None = None,
         labels: pl.DataFrame | Callable[[Any], pl.DataFrame] | None = None,
+        until: datetime | float | None = None,
         context: Sequence[str] = (),
         clock: bool = False,
         action: bool = False,
@@ -220,6 +221,8 @@ class Studio:
             name: Name of the model; `DECISION-ranker` where not given.
             labels: What to learn: a frame (`unit`, `at`, `action`, `y`, ...), or a function of the pinned source that
                 returns one. Where not given, the rewards of the logged choices.
+            until: Learn from the choices before this time only, or from this first share of them, such as 2/3: a
+                policy is judged on the choices that came after those it learned from.
             context: Context keys to read as columns.
             clock: Whether the hour and the weekday (UTC) are columns.
             action: Whether the candidate's id is a column.
@@ -230,8 +233,8 @@ class Studio:
         from matinee.workshop import train
 
         return train(
-            self, self.decision(decision), model, on=on, name=name, labels=labels, context=context, clock=clock,
-            action=action, seed=seed, consent=consent, dry=dry,
+            self, self.decision(decision), model, on=on, name=name, labels=labels, until=until, context=context,
+            clock=clock, action=action, seed=seed, consent=consent, dry=dry,
         )  # fmt: skip
 
     def keep(
@@ -243,10 +246,21 @@ class Studio:
         uses: Sequence[str] = (),
         record: Mapping[str, Any] | None = None,
     ) -> str:
-        """Keep a scorer of one's own under the next version of its name, drawn in the lineage with the facts it saw."""
+        learned_until: datetime | None = None,
+        """Keep a scorer of one's own under the next version of its name, drawn in the lineage with the facts it saw.
+
+        Args:
+            name: Without a version.
+            scorer: What to keep.
+            facts: Facts that it learned from; they are pinned.
+            uses: URIs of what else went into it.
+            record: What else to say of it in the lineage.
+            learned_until: Time of the newest row that it learned from: its policies are judged on later choices. Now
+                where it learned from facts and no time is given.
+        """
         from matinee.workshop import keep
 
-        return keep(self, name, scorer, facts=facts, uses=uses, record=record)
+        return keep(self, name, scorer, facts=facts, uses=uses, record=record, learned_until=learned_until)
 
     def scorer(self, name: str) -> Scorer:
         """A kept scorer, `name@version`, or the newest version of a name."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matinee import catalogue
+from matinee.checks import must
 from matinee.decisions import Decision
 from matinee.exceptions import BadInputError, MatineeError
 from matinee.facts import Fact
-from matinee.policies import Scorer
+from matinee.policies import Policy, Scorer
 from matinee.results import Table
 from matinee.rewarded import context_columns, mature_before, rewarded_slots
 from matinee.rights import in_force
@@ -41,6 +42,7 @@ def train(
     on: Sequence[Features | Scorer],
     name: str | None,
     labels: pl.DataFrame | Callable[[Any], pl.DataFrame] | None,
+    until: datetime | float | None,
     context: Sequence[str],
     clock: bool,
     action: bool,
@@ -57,10 +59,16 @@ def train(
     for features in [*unit, *item]:
         studio.add_features(features)
     source, now = Pinned(studio.facts, engine=studio.engine), studio.clock()
+    if labels is not None and until is not None:
+        raise BadInputError(
+            "labels and until are both given, must be one: until cuts the log, and labels are their own cut"
+        )
+    cut: datetime | None = None
     if labels is None:
         if studio.tables.exists("choices"):
             source.snapshots["choices"] = studio.tables.snapshot("choices")
-        rows = _from_log(studio, decision, source, list(context), now)
+        cut = _cut(studio, decision, until, now, source.snapshots.get("choices"))
+        rows = _from_log(studio, decision, source, list(context), now, cut)
     else:
         rows = labels(source) if callable(labels) else labels
         if not isinstance(rows, pl.DataFrame):
@@ -92,6 +100,8 @@ def train(
         "consent": purpose,
         "as_of": now.isoformat(),
         "data_digest": training.digest,
+        "until": None if cut is None else cut.isoformat(),
+        "learned_until": _newest(rows),
         "labels": _described(labels),
         "columns": training.X.columns,
         "context": list(context),
@@ -117,11 +127,46 @@ def keep(
     uses: Sequence[str],
     record: Mapping[str, Any] | None,
 ) -> str:
+    learned_until: datetime | None,
     """See `Studio.keep`."""
     source = Pinned(studio.facts)
     for fact in facts:
         source.snapshot(fact)
-    return _keep(studio, name, scorer, source, uses, dict(record or {}))
+    if learned_until is None and facts:
+        learned_until = studio.clock()  # it may have read all there is
+    told = {"learned_until": None if learned_until is None else learned_until.isoformat()}
+    return _keep(studio, name, scorer, source, uses, {**told, **(record or {})})
+
+
+def _newest(rows: pl.DataFrame) -> str | None:
+    """Time of the newest row that a model learned from."""
+    newest = rows["at"].max() if "at" in rows.columns else None
+    return newest.isoformat() if isinstance(newest, datetime) else None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Up to when something learned, and which model did so last; nothing where it learned from nothing."""
+
+    until: datetime | None = None
+    by: str = ""
+
+
+def learned_until(studio: Studio, policy: Policy) -> Learned:
+    """Up to when the scorers of a policy learned, those that they read included, and which one learned last.
+
+    Nothing for a policy that learned from nothing. What was kept before times of learning were recorded counts as
+    having learned up to the moment at which it was kept.
+    """
+    found = Learned()
+    for scorer in policy.scorers():
+        uri = f"model://{scorer.name}"
+        models = [studio.graph.get(uri), *(n for _, n, _ in studio.graph.origin(uri).dependents if n.kind == "model")]
+        for one in models:
+            told = one.data.get("learned_until", one.data.get("at"))
+            if told is not None and (found.until is None or instant(told) > found.until):
+                found = Learned(instant(told), one.name)
+    return found
 
 
 def _keep(
@@ -155,16 +200,36 @@ def _keep(
     return full
 
 
-def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[str], now: datetime) -> pl.DataFrame:
-    """Labels from the logged choices, as pinned, whose reward was complete at a time."""
+def _cut(
+    studio: Studio, decision: Decision, until: datetime | float | None, now: datetime, snapshot: int | None
+) -> datetime | None:
+    """The time before which choices are learned from; a share is counted in choices whose reward is complete."""
+    if until is None:
+        return None
+    if isinstance(until, datetime):
+        return instant(until)
+    from matinee.sealing import choices
+
+    share = must(float(until), "until", gt=0, lt=1)
+    times = choices(studio, decision.name, until=mature_before(decision, now), snapshot=snapshot)["at"].sort()
+    return instant(times[min(len(times) - 1, int(share * len(times)))]) if len(times) else None
+
+
+def _from_log(
+    studio: Studio, decision: Decision, source: Pinned, context: list[str], now: datetime, cut: datetime | None = None
+) -> pl.DataFrame:
+    """Labels from the logged choices, as pinned, whose reward was complete at a time; those before the cut."""
     import polars as pl
 
     from matinee.sealing import choices
 
-    log = choices(studio, decision.name, until=mature_before(decision, now), snapshot=source.snapshots.get("choices"))
+    mature = mature_before(decision, now)
+    until = mature if cut is None else min(cut, mature)
+    log = choices(studio, decision.name, until=until, snapshot=source.snapshots.get("choices"))
     if not len(log):
         raise BadInputError(
-            f"decision {decision.name!r} has no logged choice whose reward is complete, must have some to learn from; "
+            f"decision {decision.name!r} has no logged choice whose reward is complete"
+            f"{'' if cut is None else f' before {cut:%Y-%m-%d %H:%M}'}, must have some to learn from; "
             "give labels=, or serve for a while and `matinee seal`"
         )
     log = log.filter(pl.col("fallback").is_null() & (pl.col("mode") == "decide"))
@@ -283,7 +348,8 @@ def reproduce(
             found = getattr(found, part)
         labels = found
     rows = (
-        _from_log(studio, decision, source, list(data["context"]), now) if labels is None
+        _from_log(studio, decision, source, list(data["context"]), now, data.get("until") and instant(data["until"]))
+        if labels is None
         else labels(source) if callable(labels) else labels
     )  # fmt: skip
     rows, _ = _consenting(rows, data["consent"], source, now)

@@ -51,7 +51,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
         studio.seal()
         young = studio.evaluate("front", "front@1")
         clock.forward(days=3)
-        by_log = studio.train("front", mt.Logistic(), on=[habit])
+        by_log = studio.train("front", mt.Logistic(), on=[habit], until=0.5)
         studio.train("front", mt.LightGBM(trees=10), on=[habit], name="by-labels", labels=labels_of_watching)
         policy = studio.save_policy("front", mt.Softmax(by_log, temperature=0.2, floor=0.1))
         with pytest.raises(ReleaseError) as refused:

@@ -88,6 +88,7 @@ class LightGBM(MatrixLearner):
         self.categories = tuple(self.categories)
         self._booster = ""
         self._forest: Forest | None = None
+        self._explainer: Any = None  # the library's own reader of the trees, made when it is first asked for
 
     @property
     def scale(self) -> str:
@@ -173,7 +174,7 @@ class LightGBM(MatrixLearner):
             raise BadInputError(f"LightGBM refused: {error}") from error
         # The text ends with the settings of the run, the number of threads among them, which is no part of the model.
         self._booster = booster.model_to_string().partition("\nparameters:")[0] + "\n"
-        self._forest = parse(self._booster)
+        self._forest, self._explainer = parse(self._booster), None
 
     def _library_parameters(self, seed: int) -> dict[str, Any]:
         for name in self.monotone:
@@ -207,11 +208,21 @@ class LightGBM(MatrixLearner):
 
         One column a column of the model, and "base"; a row sums to the score before the link (Lundberg et al., 2018).
         """
-        import lightgbm
         import polars as pl
 
-        values = lightgbm.Booster(model_str=self._booster).predict(self.encode(X), pred_contrib=True, num_threads=1)
-        return pl.DataFrame(np.asarray(values), schema=[*self.signature.names, "base"], orient="row")
+        return pl.DataFrame(
+            self.contributions_array(self.encode(X)), schema=[*self.signature.names, "base"], orient="row"
+        )
+
+    def contributions_array(self, matrix: Array) -> Matrix:
+        """The same of an encoded matrix, shape (rows, columns + 1): the base stands last."""
+        import lightgbm
+
+        if self._explainer is None:
+            _ = self.signature  # says that it must be fitted first
+            self._explainer = lightgbm.Booster(model_str=self._booster)
+        values: Matrix = np.asarray(self._explainer.predict(matrix, pred_contrib=True, num_threads=1), np.float64)
+        return values
 
     def _state(self) -> dict[str, Any]:
         return {"texts": {"trees": self._booster}}

@@ -120,14 +120,19 @@ class _Additive(MatrixLearner):
         """
         import polars as pl
 
-        matrix = self._checked(self.encode(X))
+        return pl.DataFrame(
+            self.contributions_array(self.encode(X)), schema=[*self.signature.names, "base"], orient="row"
+        )
+
+    def contributions_array(self, matrix: Array) -> Matrix:
+        """The same of an encoded matrix, shape (rows, columns + 1): the base, the intercept, stands last."""
+        matrix = self._checked(matrix)
         intercept, category, centre, slope, missing, first, level, _ = self._tables
         terms = np.where(np.isnan(matrix), missing, (matrix - centre) * slope)
         for f in np.flatnonzero(category):
             codes = np.where(np.isnan(matrix[:, f]), -2.0, matrix[:, f])
             terms[:, f] = level[first[f] + codes.astype(np.int64) + 2]
-        table = pl.DataFrame(terms, schema=self.signature.names, orient="row")
-        return table.with_columns(pl.lit(intercept).alias("base"))
+        return np.column_stack([terms, np.full(len(matrix), intercept)])
 
     def _checked(self, matrix: Array) -> Matrix:
         columns = len(self.signature.columns)

@@ -57,7 +57,8 @@ def test_a_score_is_money(net: ExpectedNet) -> None:
     assert scores[1] == pytest.approx(q[1] * (3_000 - 500) - (1 - q[1]) * 200)
     assert scores.argmax() == 1  # dear is likely to approve an authenticated payment in the afternoon
     parts = net.explain(request(), candidates(), 1)
-    assert parts == {"chance": pytest.approx(q[1]), "success": 2_500.0, "failure": -200.0}
+    assert parts == {"if approved": pytest.approx(q[1] * 2_500), "if declined": pytest.approx((q[1] - 1) * 200)}
+    assert sum(parts.values()) == pytest.approx(scores[1])
 
 
 def test_a_processor_that_the_model_does_not_know_is_taken_for_a_usual_one(net: ExpectedNet) -> None:
@@ -173,8 +174,15 @@ def test_history_is_what_was_appended(studio: mt.Studio) -> None:
 
 def test_the_recipe_gives_policies_that_decide(studio: mt.Studio) -> None:
     names = train(studio, learner=RoutingModel(extras=(), variants=SMALL))
-    assert names == ["route@1", "route@2"]
-    assert all(studio.policies("route")[n]["note"].endswith("to be judged on later ones") for n in names)
+    assert names == ["route@1", "route@2", "route@3"]
+    notes = [studio.policies("route")[n]["note"] for n in names]
+    assert all(note.endswith("to be judged on what came later") for note in notes[:2])
+    assert notes[2].startswith("route@2 learned again on all days")
+    learned = {n: studio.graph.get(f"model://{n}").data for n in ("route-average@1", "route-net@1", "route-net@2")}
+    assert learned["route-average@1"]["learned_until"] == learned["route-net@1"]["learned_until"]
+    assert learned["route-net@1"]["rows"] == pytest.approx(2 / 3 * learned["route-net@2"]["rows"], rel=0.06)
+    newest = studio.facts.scan(Attempt).collect()["at"].max()
+    assert learned["route-net@2"]["learned_until"] == newest.isoformat()  # type: ignore[union-attr]  # a time
     policy = studio.policy("route@2")
     scores = policy.scorers()[0].score(request(), candidates(["cheap", "dear"])).mean
     assert scores[1] > scores[0] > 0

@@ -13,6 +13,7 @@ import matinee as mt
 from matinee.domains.payments.charging import charge, traffic
 from matinee.domains.payments.facts import FACTS
 from matinee.domains.payments.retry import retry
+from matinee.domains.payments.retry import train as train_retries
 from matinee.domains.payments.routing import backtest, route, train
 
 
@@ -29,6 +30,6 @@ domain = mt.Domain(
     features=[charge, traffic],
     decisions=[route, retry],
     importers={"psp-routing": _import_processor_log},
-    recipes={"route": train},
+    recipes={"route": train, "retry": train_retries},
     backtests={"route": backtest},
 )

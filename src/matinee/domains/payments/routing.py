@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -96,10 +97,10 @@ class ExpectedNet:
         return np.array([self.usual if i < 0 else known[i] for i in at], np.float64)
 
     def explain(self, request: mt.Request, candidates: mt.Candidates, index: int) -> dict[str, float]:
-        """The parts of a score: the chance of approval, and what success and failure are worth."""
+        """What a score is made of, minor units: what approval is expected to bring, and what a decline is to cost."""
         success, failure = _worth(float(situation(request)["amount_minor"]), self.margin, candidates)
-        q = self.chances(request, candidates)
-        return {"chance": float(q[index]), "success": float(success[index]), "failure": float(failure[index])}
+        q = float(self.chances(request, candidates)[index])
+        return {"if approved": q * float(success[index]), "if declined": (1 - q) * float(failure[index])}
 
     def save(self, folder: Path) -> None:
         """Write the model and the margin."""
@@ -233,30 +234,100 @@ def train(
     margin: float = MARGIN,
     learner: RoutingModel | None = None,
 ) -> list[str]:
-    """Learn chances of approval from every attempt so far; returns the policies, the baseline first."""
+    """Learn chances of approval, keep the last third of the days for evidence, then learn once more from all of them.
+
+    The first two policies learned from the first two thirds of the days: `studio.evaluate` judges them on the rest. The
+    third is the second learned again on everything. Nothing that was logged can judge that one: what the second was
+    found to be worth speaks for the way in which both were made, and its own trial for itself.
+
+    Returns:
+        Names of the policies: the best single processor (the baseline), the learned one, and the same on everything.
+
+    Raises:
+        MatineeError: If there are too few attempts.
+    """
     step(1, "reading attempts")
     attempts, fees = history(studio.facts)
-    model = (learner or RoutingModel()).fit(attempts, list(fees), progress=step)
+    cut = last_third(attempts)
+    before = attempts.filter(attempts["at"] < cut)
+    counts = dict(before["processor"].value_counts().iter_rows())
+    scarce = [name for name in fees if counts.get(name, 0) < FEWEST]
+    if scarce:
+        raise mt.MatineeError(
+            f"processor {scarce[0]!r} has {counts.get(scarce[0], 0)} attempts in the first two thirds of the days, must "
+            f"have at least {FEWEST}: the last third is kept to judge on"
+        )
+    average, net = _learned(before, fees, margin, learner or RoutingModel(), step)
+    _keep(studio, "route-average", average, before, "mean by processor", {})
+    _keep(studio, "route-net", net, before, LEARNER, _about(net))
+    since = f"{cut:%Y-%m-%d}"
+    names = [
+        studio.save_policy(
+            "route", mt.Epsilon(average, EXPLORED),
+            note=f"the best single processor, learned before {since}: to be judged on what came later",
+        ),
+        studio.save_policy(
+            "route", mt.Epsilon(net, EXPLORED),
+            note=f"largest expected net value, learned before {since}: to be judged on what came later",
+        ),
+    ]  # fmt: skip
+    # What was worth reading was found out above, on the part that may be tuned on.
+    again = RoutingModel(net.model.columns.extras, net.model.settings, net.model.variants)
+    _, everything = _learned(attempts, fees, margin, again, step)
+    _keep(studio, "route-net", everything, attempts, LEARNER, _about(everything))
+    return [
+        *names,
+        studio.save_policy(
+            "route", mt.Epsilon(everything, EXPLORED),
+            note=f"{names[1]} learned again on all days: nothing that is logged can judge it, release it to a share "
+            "and read its trial",
+        ),
+    ]  # fmt: skip
+
+
+LEARNER = "boosted trees by processor with a drift filter"
+
+
+def last_third(attempts: pl.DataFrame) -> datetime:
+    """Midnight at which the last third of the days begins.
+
+    Raises:
+        MatineeError: If there are fewer than three days.
+    """
+    first = attempts["at"].dt.truncate("1d").min()
+    days = (attempts["at"].dt.truncate("1d").max() - first).days + 1  # type: ignore[operator, union-attr]  # times
+    if days < 3:
+        raise mt.MatineeError(
+            f"the attempts are of {days} days, must be of at least 3: the last third is kept to judge on"
+        )
+    return first + timedelta(days=round(2 / 3 * days))  # type: ignore[operator, return-value]  # times
+
+
+def _learned(
+    attempts: pl.DataFrame, fees: Mapping[str, Fees], margin: float, learner: RoutingModel, step: Progress
+) -> tuple[AverageNet, ExpectedNet]:
+    """The baseline and the model's scorer, from these attempts alone."""
     rates = {
         str(name): float(rate)
         for name, rate in attempts.group_by("processor").agg(rate=attempts_rate()).sort("processor").iter_rows()
     }
     amount = float(attempts["amount_minor"].cast(float).mean() or 0.0)  # type: ignore[arg-type]  # a float column
-    average = AverageNet(rates, margin, amount)
-    record = {"learner": "mean by processor", "rows": len(attempts), "decision": "route"}
-    studio.keep("route-average", average, facts=[Attempt, Processor], record=record)
-    net = ExpectedNet(model, margin, float(model.crossfitted.mean()))
-    record = {
-        "learner": "boosted trees by processor with a drift filter", "rows": len(attempts), "decision": "route",
-        "columns": list(model.columns.to_json()["extras"]), "margin": margin,
-    }  # fmt: skip
-    studio.keep("route-net", net, facts=[Attempt, Invoice, Processor], record=record)
-    # A model is flattered by the rows it was fitted on: whoever evaluates it must know which they were.
-    until = f"learned from attempts up to {attempts['at'].dt.date().max()!s}, to be judged on later ones"
-    return [
-        studio.save_policy("route", mt.Epsilon(average, EXPLORED), note=f"the best single processor; {until}"),
-        studio.save_policy("route", mt.Epsilon(net, EXPLORED), note=f"largest expected net value; {until}"),
-    ]
+    model = learner.fit(attempts, list(fees), progress=step)
+    return AverageNet(rates, margin, amount), ExpectedNet(model, margin, float(model.crossfitted.mean()))
+
+
+def _about(net: ExpectedNet) -> dict[str, Any]:
+    return {"columns": list(net.model.columns.to_json()["extras"]), "margin": net.margin}
+
+
+def _keep(
+    studio: mt.Studio, name: str, scorer: Any, attempts: pl.DataFrame, learner: str, about: Mapping[str, Any]
+) -> None:
+    studio.keep(
+        name, scorer, facts=[Attempt, Invoice, Processor],
+        record={"learner": learner, "rows": len(attempts), "decision": "route", **about},
+        learned_until=attempts["at"].max(),  # type: ignore[arg-type]  # a column of times
+    )  # fmt: skip
 
 
 def attempts_rate() -> pl.Expr:
@@ -309,10 +380,8 @@ def backtest(
     from matinee.domains.payments.routing_value import Trial
 
     attempts, fees = history(studio.facts)
-    day = (attempts["at"].dt.date() - attempts["at"].dt.date().min()).dt.total_days()
-    cut = round(2 / 3 * (int(day.max()) + 1))  # type: ignore[arg-type]  # a whole number
-    learner = learner or RoutingModel()
-    trial = Trial(attempts.filter(day < cut), attempts.filter(day >= cut), fees, learner=learner)
+    cut, learner = last_third(attempts), learner or RoutingModel()
+    trial = Trial(attempts.filter(pl.col("at") < cut), attempts.filter(pl.col("at") >= cut), fees, learner=learner)
     step(1, "fitting")
     q = trial.live
     step(1, "judging")

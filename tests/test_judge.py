@@ -1,0 +1,204 @@
+"""Judging from the log: a policy is judged on choices that it did not learn from, and the evidence says which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import matinee as mt
+from matinee.exceptions import BadInputError, MatineeError
+
+BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
+CHOICES = 600
+AGAIN = (400, 401)  # for members who had a choice three hours before
+
+
+class Bought(mt.Fact, key="member"):
+    """A member bought something."""
+
+    member: int
+    amount: int
+
+
+offer = mt.Decision("offer", unit="member", among=["red", "blue"], reward=mt.did(Bought, within="6h"))
+
+
+def choice(i: int) -> mt.Choice:
+    """One an hour, each for a member of its own, drawn by a fair coin."""
+    action = ["red", "blue"][int(np.random.default_rng(i).random() < 0.5)]
+    return mt.Choice(
+        id=f"c-{i}", decision="offer", unit=i - 3 * (i in AGAIN), at=BEGAN + timedelta(hours=i), policy="coin",
+        candidates=["red", "blue"],
+        action=[action], propensities=[0.5],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[mt.Studio]:
+    """Six hundred choices; every second of those that were red was followed by a purchase that names its choice."""
+    made = [choice(i) for i in range(CHOICES)]
+    bought = [c for i, c in enumerate(made) if c.action == ["red"] and i % 2]
+    with mt.open(tmp_path / "s", clock=lambda: BEGAN + timedelta(days=40)) as found:
+        found.use(mt.Domain("shop", facts=[Bought], decisions=[offer]))
+        found.log(made)
+        rows = {"member": [c.unit for c in bought], "amount": 1, "choice": [c.id for c in bought]}
+        at = [c.at + timedelta(hours=1) for c in bought]
+        found.append(Bought, pl.DataFrame(rows).with_columns(pl.Series("at", at), pl.Series("known", at)))
+        yield found
+
+
+def saved(studio: mt.Studio, until: datetime | float | None, name: str = "ranker") -> str:
+    ranker = studio.train("offer", mt.Linear(), on=[], action=True, until=until, name=name)
+    return studio.save_policy("offer", mt.Softmax(ranker, temperature=0.3, floor=0.3))
+
+
+def test_a_policy_is_judged_on_later_choices_than_it_learned_from(studio: mt.Studio) -> None:
+    found = studio.evaluate("offer", saved(studio, BEGAN + timedelta(hours=400)))
+    head = found.headline
+    assert head is not None
+    assert head.n == 200
+    assert found.value is not None
+    assert "judged on 200 choices from 2026-03-17 16:00 to 2026-03-25 23:00" in str(found)
+    assert "ranker@1 learned up to 2026-03-17 15:00" in str(found)
+    assert [n for why, n in found.left_out.items() if "learned from them" in why] == [400]
+    assert studio.evidence("offer")[0]["judged_on"] == found.judged_on
+    mean = studio.evaluate("offer", mt.Uniform()).headline
+    assert mean is not None
+    assert mean.n == CHOICES  # it learned from nothing
+
+
+def test_since_cannot_bring_back_what_was_learned_from(studio: mt.Studio) -> None:
+    found = studio.evaluate("offer", saved(studio, 0.5), since=BEGAN)
+    assert found.headline is not None
+    assert found.headline.n == 300
+    fewer = studio.evaluate("offer", "offer@1", since=BEGAN + timedelta(hours=500))
+    assert fewer.headline is not None
+    assert fewer.headline.n == 100
+
+
+def test_what_learned_from_everything_is_refused_and_told_what_is_missing(studio: mt.Studio) -> None:
+    found = studio.evaluate("offer", saved(studio, None))
+    assert found.value is None
+    assert found.refused is not None
+    assert "ranker@1 learned from choices up to 2026-03-25 23:00" in found.refused
+    assert "until=2/3" in found.refused
+    assert found.rows()[0]["policy"] == "offer@1"
+
+
+def test_of_two_that_are_compared_the_one_that_learned_longer_decides(studio: mt.Studio) -> None:
+    early, late = saved(studio, 0.5), saved(studio, 0.75, "late")
+    found = studio.evaluate("offer", early, against=late)
+    assert found.headline is not None
+    assert found.headline.n == 150
+    assert "late@1 learned up to" in found.judged_on
+
+
+def test_a_model_inside_another_counts_as_learned_from(studio: mt.Studio) -> None:
+    inner = studio.train("offer", mt.Linear(), on=[], action=True, until=0.9, name="inner")
+    outer = studio.train("offer", mt.Linear(), on=[inner], until=0.5, name="outer")
+    found = studio.evaluate("offer", mt.Softmax(outer, temperature=0.3, floor=0.5))
+    assert found.headline is not None
+    assert found.headline.n == 60
+    assert "inner@1 learned up to" in found.judged_on
+
+
+def test_an_outcome_that_names_no_choice_may_have_been_learned(studio: mt.Studio) -> None:
+    cut = BEGAN + timedelta(hours=400)
+    policy = saved(studio, cut)
+    loose = pl.DataFrame({"member": [397, 398, 405, 500], "amount": 1}).with_columns(
+        at=pl.Series([cut + timedelta(hours=h) for h in (2, 3, 4, 101)]),
+        known=pl.Series([cut + timedelta(hours=h) for h in (2, 3, 4, 101)]),
+    )
+    studio.append(Bought, loose)
+    found = studio.evaluate("offer", policy)
+    assert found.headline is not None
+    # But for the two members with a choice before and after the cut; 405 had none before.
+    assert found.headline.n == 198
+    assert [n for why, n in found.left_out.items() if "as the reward of a choice before" in why] == [2]
+
+
+def test_a_kept_scorer_learned_up_to_now_unless_it_says_otherwise(studio: mt.Studio) -> None:
+    ranker = studio.train("offer", mt.Linear(), on=[], action=True, dry=True)
+    studio.keep("told", ranker, facts=[Bought], learned_until=BEGAN + timedelta(hours=299))
+    told = studio.evaluate("offer", mt.Softmax(ranker, temperature=0.3, floor=0.3))
+    assert told.headline is not None
+    assert told.headline.n == 300
+    studio.keep("silent", ranker, facts=[Bought])
+    assert studio.evaluate("offer", mt.Softmax(ranker, temperature=0.3, floor=0.3)).value is None
+    studio.keep("rule", ranker)
+    free = studio.evaluate("offer", mt.Softmax(ranker, temperature=0.3, floor=0.3))
+    assert free.headline is not None
+    assert free.headline.n == CHOICES
+
+
+def test_a_model_of_a_part_of_the_log_is_made_again_to_the_bit(studio: mt.Studio) -> None:
+    from matinee.workshop import reproduce
+
+    saved(studio, 0.5)
+    again = reproduce(studio, "ranker@1")
+    assert again.same_data
+    assert again.same_model
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 7.0])
+def test_a_share_is_between_none_and_all(studio: mt.Studio, share: float) -> None:
+    with pytest.raises(MatineeError, match="until == "):
+        saved(studio, share)
+
+
+def test_labels_are_their_own_cut(studio: mt.Studio) -> None:
+    labels = pl.DataFrame({"unit": [1], "at": [BEGAN], "action": ["red"], "y": [1.0]})
+    with pytest.raises(BadInputError, match="labels and until are both given"):
+        studio.train("offer", mt.Linear(), on=[], action=True, labels=labels, until=0.5)
+    with pytest.raises(BadInputError, match=r"complete before 2026-02-01"):
+        saved(studio, datetime(2026, 2, 1, tzinfo=UTC))
+
+
+def explained(studio: mt.Studio, model: mt.LightGBM | mt.Logistic) -> None:
+    """The parts of each candidate's score and the model's base add up to the score before the link."""
+    ranker = studio.train("offer", model, on=[], action=True, clock=True)
+    options = offer.options.candidates() if offer.options is not None else None
+    assert options is not None
+    request = mt.Request("offer", 1, BEGAN, {}, {})
+    scores = ranker.score(request, options).mean
+    logits = np.log(scores / (1 - scores))
+    for index in (0, 1):
+        parts = ranker.explain(request, options, index)
+        assert set(parts) == {"action", "clock.hour", "clock.weekday"}
+        matrix = ranker.model.encode(ranker.columns(request, options), 2)
+        base = model.contributions_array(matrix)[index, -1]
+        assert sum(parts.values()) + base == pytest.approx(logits[index], abs=1e-9)
+    assert ranker.explain(request, options, 0)["action"] > 0 > ranker.explain(request, options, 1)["action"]
+    assert studio.scorer(ranker.name).explain(request, options, 0) == ranker.explain(request, options, 0)  # type: ignore[attr-defined]
+
+
+def test_a_trained_model_says_what_moved_a_score(studio: mt.Studio) -> None:
+    explained(studio, mt.LightGBM(trees=10))
+    explained(studio, mt.Logistic())
+    silent = studio.train("offer", mt.Popularity("action"), on=[], action=True)
+    options = offer.options.candidates() if offer.options is not None else None
+    assert options is not None
+    assert silent.explain(mt.Request("offer", 1, BEGAN, {}, {}), options, 0) == {}
+
+
+def test_what_is_advised_carries_its_drivers(studio: mt.Studio) -> None:
+    from matinee.decisions import choose
+
+    ranker = studio.train("offer", mt.LightGBM(trees=10), on=[], action=True)
+    advised = mt.Decision("advised", unit="member", among=["red", "blue"], mode="advise")
+    assert advised.options is not None
+    made = choose(
+        advised,
+        mt.Greedy(ranker),
+        mt.Request("advised", 1, BEGAN, {}, {}),
+        advised.options.candidates(),
+        uniforms=np.array([0.5]),
+    )
+    assert [set(a.drivers) for a in made.advice] == [{"action"}, {"action"}]
+    assert made.advice[0].option == "red"
+    assert made.advice[0].drivers["action"] > made.advice[1].drivers["action"]
