@@ -66,5 +66,15 @@ def test_what_is_no_uri_is_refused(uri: str) -> None:
 
 
 def test_an_unknown_uri_names_the_nearest(graph: Graph) -> None:
+def test_a_bare_name_is_answered_with_its_uris(graph: Graph) -> None:
+    for version in (8, 9):
+        graph.put(f"policy://stage@{version}", {}, {"decision://stage": "decides"})
+    with pytest.raises(MatineeError, match=r"uri == 'stage@9', must be a URI.*did you mean 'policy://stage@9'\?"):
+        graph.impact("stage@9")
+    named = r"'decision://stage' or 'policy://stage@8' or 'policy://stage@9'|'policy://stage@8' or .*'decision://stage'.*"
+    with pytest.raises(MatineeError, match=named):
+        graph.impact("stage")
+
+
     with pytest.raises(UnknownNameError, match="did you mean 'fact://played'"):
         graph.impact("fact://plaid")

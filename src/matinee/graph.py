@@ -90,7 +90,7 @@ class Graph:
         """The thing of that URI.
 
         Raises:
-            UnknownNameError: With the nearest URI there is.
+            UnknownNameError: With the nearest URI there is; with the URIs of that name where only a name was given.
         """
         rows = self._registry.query("SELECT uri, kind, name, data, at FROM nodes WHERE uri = ?", uri)
         if not rows:
@@ -103,6 +103,10 @@ class Graph:
         return [
             _node(r)
             for r in self._registry.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY at", *values)
+            named = [n.uri for n in self.nodes() if uri in (n.name, n.name.rpartition("@")[0])]
+            if named:
+                listed = " or ".join(map(repr, named[-3:]))  # the newest versions
+                raise MatineeError(f"uri == {uri!r}, must be a URI: kind and name; did you mean {listed}?")
         ]
 
     def edges(self) -> list[Edge]:

@@ -19,7 +19,8 @@ def train(decision: str, *, studio: StudioPath = HERE, json: AsJson = False) -> 
                 f"decision {decision!r} has no recipe, must be trained in Python: studio.train({decision}, model, on=[...])"
             )
         names = domain.recipes[decision](open_, step)
-        rows = [{"policy": n, "what": open_.policies(decision)[n]["text"]} for n in names]
+        saved = open_.policies(decision)
+        rows = [{"policy": n, "what": saved[n]["text"], "note": saved[n]["note"]} for n in names]
     print_rows(rows, json)
 
 
