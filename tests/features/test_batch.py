@@ -17,6 +17,7 @@ from matinee import features as f
 from matinee.exceptions import BadInputError, UnknownColumnError, UnknownNameError
 from matinee.facts import Entity, Fact
 from matinee.features import Features, MemorySource, ParquetSource
+from matinee.tables import bucket_of
 
 
 class Played(Fact, key="member"):
@@ -78,6 +79,7 @@ def test_one_member_three_plays_one_late() -> None:
     assert got["last"].to_list() == [None, 1, 3, 3, 3, 3, None]
     assert got["age"].to_list() == [None, 0, 0, 86_400, 129_600, 432_000, None]
     assert got["titles"].to_list() == [[], [1], [1, 3], [2, 3], [2, 3], [2, 3], []]
+    assert got["shown"].to_list()[2] == [{"value": 1, "count": 1}, {"value": 3, "count": 1}]  # 2 is not known yet
     assert got["shown"].to_list()[3] == [{"value": 2, "count": 1}, {"value": 3, "count": 1}]
     assert got["shown"].to_list()[5:] == [[], []]
 
@@ -100,6 +102,18 @@ def test_an_empty_window_of_floats_is_exactly_zero() -> None:
     rows = [(1, 1, 0.1 * (i + 1), 1 + i / 10, 1 + i / 10) for i in range(10)]
     got = Features("member", s=f.sum(Played.seconds, "1d")).batch(MemorySource({Played: plays(*rows)}), asked((1, 30)))
     assert got["s"].to_list() == [0.0]
+
+
+def test_an_empty_window_of_floats_learned_out_of_order_is_exactly_zero() -> None:
+    rows = [(1, 1, 0.1, 1, 1.3), (1, 1, 0.2, 1.1, 1.2), (1, 1, 0.3, 1.15, 1.15)]  # 0.3 + 0.2 + 0.1 != 0.1 + 0.2 + 0.3
+    got = Features("member", s=f.sum(Played.seconds, "1d")).batch(MemorySource({Played: plays(*rows)}), asked((1, 30)))
+    assert got["s"].to_list() == [0.0]
+
+
+def test_of_rows_alike_in_both_times_the_last_appended_is_the_latest() -> None:
+    source = MemorySource({Played: plays((1, 5, 1.0, 1, 1), (1, 9, 1.0, 1, 1), (1, 7, 1.0, 1, 1))})
+    taste = Features("member", last=f.last(Played.title), titles=f.history(Played.title, 2))
+    assert taste.batch(source, asked((1, 2))).row(0)[2:] == (7, [9, 7])
 
 
 def test_what_is_not_finite_does_not_spoil_what_comes_after() -> None:
@@ -179,6 +193,12 @@ def test_an_entity_row_about_the_future_is_its_state_once_known() -> None:
     got = Features("title", year=f.state(Title.year), age=f.recency(Title)).batch(MemorySource({Title: titles}), labels)
     assert got["year"].to_list() == [1999, 2030]
     assert got["age"].to_list() == [2 * 86_400, -86 * 86_400]
+
+
+def test_a_division_by_zero_is_missing() -> None:
+    old = f.count(Played) / f.count(Played, "1d")
+    got = Features("member", x=old).batch(MemorySource({Played: plays((1, 5, 1.5, 1, 1))}), asked((1, 2), (1, 3)))
+    assert got["x"].to_list() == [1.0, None]
 
 
 def test_functions_get_arrays() -> None:
@@ -323,9 +343,18 @@ def test_parquet_files_are_a_source(tmp_path: Path) -> None:
     labels = asked((1, 2), (2, 2), (3, 2), (3, 4))
     assert_frame_equal(taste.batch(files, labels), taste.batch(MemorySource({Played: rows}), labels))
     assert files.scan("played", ["title"], known_before=day(2)).collect()["title"].sort().to_list() == [5, 6]
+    assert files.scan("played", ["title"], known_before=day(4)).collect().height == 3  # that moment included
     assert files.snapshot(Played) is None
     with pytest.raises(UnknownNameError, match="fact == 'title', must be one of"):
         files.scan(Title)
+
+
+def test_sources_divide_keys_as_the_tables_do() -> None:
+    source = MemorySource({Played: plays(*((m, 5, 1.0, 1, 1) for m in range(40)))}, buckets=16)
+    for bucket in range(16):
+        members = source.scan(Played, ["member"], bucket=bucket).collect()["member"].to_list()
+        assert members == [m for m in range(40) if bucket_of([m])[0] == bucket]
+    assert source.bucket_of(np.array(["uhd"], object)).tolist() == bucket_of(["uhd"]).tolist() == [11]
 
 
 def test_what_a_source_refuses() -> None:

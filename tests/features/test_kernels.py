@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from matinee.features import kernels
-from matinee.features.source import hash_buckets
 
 Run = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -60,11 +59,3 @@ def test_few_rows_are_interpreted_until_there_are_many(monkeypatch: pytest.Monke
     for _ in range(3):
         kernels.fast(kernels.group_rows, kernels.SMALL // 2)
     assert kernels.fast(kernels.group_rows, 1) is not kernels.group_rows
-
-
-def test_buckets_are_stable_and_even() -> None:
-    keys = np.arange(10_000)
-    sizes = np.bincount(hash_buckets(keys, 16), minlength=16)
-    assert sizes.min() > 500 and sizes.max() < 750
-    assert hash_buckets(np.array([7, -7, 1 << 62]), 16).tolist() == [4, 11, 0]
-    assert hash_buckets(np.array(["ann", "bob"], object), 16).tolist() == [3, 0]

@@ -206,3 +206,13 @@ def test_nothing_known_yet_publishes_nothing() -> None:
     source = MemorySource({Played: pl.DataFrame([play(1, 1.0, 3)]), Title: pl.DataFrame(schema=Title.schema.polars())})
     assert list(TASTE.online_states(source, day(2))) == []
     TASTE.online().load_joins(TASTE.online_joins(source, day(2)))
+
+
+def test_a_row_learned_just_after_publishing_counts_once() -> None:
+    late = play(1, 7.0, 5, 1) | {"known": day(1) + timedelta(microseconds=1)}  # known before it happens
+    source = MemorySource({Played: pl.DataFrame([play(1, 5.0, 1), late])})
+    online = TASTE.online()
+    for key, state in TASTE.online_states(source, day(1)):
+        online.load(key, state)
+    online.update(Played, late)
+    assert online.read(42, day(5))["all"] == 2

@@ -172,7 +172,7 @@ def read_rows(
     name = fact.schema.name
     items = [(i, item) for i, item in enumerate(plan.items) if item.stream.fact.schema.name == name]
     wanted = list(dict.fromkeys([plan.key, "at", "known", "seq", *sorted(plan.reads(name))]))
-    lazy = source.scan(fact, wanted, from_us(until + 1), bucket).filter(pl.col("known") <= from_us(until))
+    lazy = source.scan(fact, wanted, from_us(until), bucket)
     if keys is not None and len(keys) <= FEW_KEYS:
         lazy = lazy.filter(pl.col(plan.key).is_in(keys.implode()))
     if since is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from matinee.exceptions import BadInputError
@@ -102,7 +102,7 @@ def nightly_values(
 
     frames = []
     for fact in node.facts:
-        rows = source.scan(fact, None, midnight + timedelta(microseconds=1)).filter(pl.col("known") <= midnight)
+        rows = source.scan(fact, None, midnight)
         if not (fact.schema.entity or fact.schema.scheduled):
             rows = rows.filter(pl.col("at") <= midnight)
         frames.append(rows.collect())

@@ -50,14 +50,13 @@ def online_states(features: Features, source: Source, as_of: datetime) -> Iterat
 
 def online_joins(features: Features, source: Source, as_of: datetime) -> bytes:
     """What `Features.online_joins` does."""
-    import polars as pl
 
     t = to_us(instant(as_of, "as_of"))
     online = Online(features)
     for join in online.joins.values():
         key = join.fact.schema.key
         columns = list(dict.fromkeys([key, "at", "known", "seq", *join.columns]))
-        rows = source.scan(join.fact, columns, from_us(t + 1)).filter(pl.col("known") <= from_us(t))
+        rows = source.scan(join.fact, columns, from_us(t))
         latest = rows.sort("at", "known", "seq").unique(key, keep="last", maintain_order=True).collect()
         for row in latest.iter_rows(named=True):
             join.update(join.fact.schema.name, row)
@@ -95,7 +94,7 @@ def _waiting(program: Program, source: Source, bucket: int | None, t: int) -> di
             continue
         reads = program.reads[name]
         wanted = list(dict.fromkeys([plan.key, "at", "known", "seq", *reads]))
-        rows = source.scan(fact, wanted, from_us(t + 1), bucket)
+        rows = source.scan(fact, wanted, from_us(t), bucket)
         ahead = rows.filter(pl.col("at") > from_us(t)).sort("at", "seq").collect()
         for row in ahead.iter_rows(named=True):
             at, known = to_us(row["at"]), to_us(row["known"])

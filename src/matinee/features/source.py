@@ -1,8 +1,10 @@
-"""Where features read facts from: the Source protocol, and two sources without a studio: frames, and Parquet files."""
+"""Where features read facts from: the Source protocol, and two sources without a studio: frames, and Parquet files.
+
+Both divide keys into buckets as the tables do, so that a bucket holds the same keys wherever a fact lies.
+"""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from matinee.checks import must
 from matinee.exceptions import BadInputError, UnknownColumnError, UnknownNameError
 from matinee.facts import Fact
+from matinee.tables import bucket_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +28,7 @@ class Source(Protocol):
     def buckets(self) -> int:
         """Into how many parts facts are divided by the hash of their own key."""
 
-    def bucket_of(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def bucket_of(self, values: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
         """The bucket of each key value, shape (n,)."""
 
     def scan(
@@ -35,28 +38,10 @@ class Source(Protocol):
         known_before: datetime | None = None,
         bucket: int | None = None,
     ) -> pl.LazyFrame:
-        """Rows of a fact: all columns or those named, all or those with `known < known_before`, one bucket or all."""
+        """Rows of a fact: all columns or those named, all or those with `known <= known_before`, one bucket or all."""
 
     def snapshot(self, fact: type[Fact] | str) -> int | None:
         """What the rows are pinned to; None where there are no snapshots."""
-
-
-def hash_buckets(values: npt.NDArray[Any], buckets: int) -> npt.NDArray[np.int64]:
-    """A stable bucket for each int or str, shape (n,): multiplicative hashing of ints, CRC-32 of text.
-
-    Example:
-        >>> import numpy as np
-        >>> hash_buckets(np.array([7, 8, 9]), 4)
-        array([0, 1, 3])
-    """
-    import numpy as np
-
-    if buckets == 1:
-        return np.zeros(len(values), np.int64)
-    if values.dtype.kind in "iu":
-        mixed = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        return ((mixed >> np.uint64(40)) % np.uint64(buckets)).astype(np.int64)
-    return np.array([zlib.crc32(str(v).encode()) % buckets for v in values], np.int64)
 
 
 def _name(fact: type[Fact] | str) -> str:
@@ -67,7 +52,7 @@ def _narrow(frame: pl.LazyFrame, columns: Sequence[str] | None, known_before: da
     import polars as pl
 
     if known_before is not None:
-        frame = frame.filter(pl.col("known") < known_before)
+        frame = frame.filter(pl.col("known") <= known_before)
     return frame if columns is None else frame.select(list(columns))
 
 
@@ -102,9 +87,9 @@ class MemorySource:
             part = self.bucket_of(frame[fact.schema.key].to_numpy())
             self._parts[fact.schema.name] = [frame.filter(part == b) for b in range(buckets)]
 
-    def bucket_of(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def bucket_of(self, values: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
         """The bucket of each key value, shape (n,)."""
-        return hash_buckets(values, self.buckets)
+        return bucket_of(values, self.buckets)
 
     def scan(
         self,
@@ -144,9 +129,9 @@ class ParquetSource:
         for bucket in range(self.buckets):
             frame.filter(parts == bucket).write_parquet(folder / f"{bucket}.parquet")
 
-    def bucket_of(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def bucket_of(self, values: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
         """The bucket of each key value, shape (n,)."""
-        return hash_buckets(values, self.buckets)
+        return bucket_of(values, self.buckets)
 
     def scan(
         self,
