@@ -170,6 +170,15 @@ def test_names_are_asked_for_once_a_page_and_not_again_for_a_minute(
     assert len(asked) == 2 and not set(asked[0]) & set(asked[1])  # what a guard kept out was new
 
 
+def test_commands_in_what_is_missing_are_marked_up_and_contexts_are_named_in_words(studio: mt.Studio) -> None:
+    with TestClient(Starlette(routes=routes(studio))) as client:
+        text = client.get("/decisions/retry").text
+        missing = client.get("/decisions/retry.json").json()["value_missing"]
+        member = client.get("/members/7?decision=home&c.three_d=1").text
+    assert missing and "`" not in text.split("Value over time")[1].split("</section>")[0]
+    assert "Three d</label>" in member and "Preview for an invoice" in text
+
+
 def test_a_chart_that_stands_alone_says_whose_mean_it_shows_and_why(source: StudioSource) -> None:
     from matinee.console.building.decision import _said, alone
     from matinee.console.building.log_figures import log_figures
@@ -209,6 +218,17 @@ def test_a_context_value_of_nothing_but_brackets_is_text() -> None:
 
     assert as_value("[" * 100_000) == "[" * 100_000
     assert (as_value("3"), as_value("tv"), as_value("true"), as_value('{"a": 1}')) == (3, "tv", True, '{"a": 1}')
+
+
+def test_a_fact_leads_to_the_models_that_were_trained_on_a_pin_of_it() -> None:
+    from matinee.console.building.lineage import _through_pins
+
+    edges = [
+        ("fact://played", "pin://played@t1", "pinned"),
+        ("pin://played@t1", "model://m@1", "trained on"),
+        ("fact://played", "features://taste@1", "read by"),
+    ]
+    assert _through_pins(edges) == [("fact://played", "model://m@1", "trained on")]
 
 
 def test_every_model_of_a_studio_is_json(source: StudioSource) -> None:

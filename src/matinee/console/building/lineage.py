@@ -30,7 +30,7 @@ def lineage_page(desk: Desk, focus: str) -> LineagePage:
     shown = _narrowed(nodes, edges, focus)
     drawing = draw(
         [(n.uri, n.kind, n.name) for n in shown],
-        edges,
+        [*edges, *_through_pins(edges)],
         focus=focus or None,
         notes={n.uri: _note(desk, n) for n in shown},
     )
@@ -107,6 +107,12 @@ def all_edges(desk: Desk) -> list[Edge]:
             if source in there and (source, target) not in known:
                 edges.append((source, target, why))
     return edges
+
+
+def _through_pins(edges: list[Edge]) -> list[Edge]:
+    """A model is trained on a pin of a fact; pins are not drawn, so the drawing leads from the fact to the model."""
+    pinned = {target: source for source, target, _ in edges if target.startswith("pin://")}
+    return [(pinned[source], target, why) for source, target, why in edges if source in pinned]
 
 
 def _entities(desk: Desk, decision: Decision) -> list[str]:
