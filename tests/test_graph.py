@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,6 @@ def test_what_is_no_uri_is_refused(uri: str) -> None:
         parse(uri)
 
 
-def test_an_unknown_uri_names_the_nearest(graph: Graph) -> None:
 def test_a_bare_name_is_answered_with_its_uris(graph: Graph) -> None:
     for version in (8, 9):
         graph.put(f"policy://stage@{version}", {}, {"decision://stage": "decides"})
@@ -76,5 +76,16 @@ def test_a_bare_name_is_answered_with_its_uris(graph: Graph) -> None:
         graph.impact("stage")
 
 
+def test_an_unknown_uri_names_the_nearest(graph: Graph) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'fact://played'"):
         graph.impact("fact://plaid")
+
+
+def test_things_are_stamped_by_the_studios_clock_and_listed_in_the_order_they_came(tmp_path: Path) -> None:
+    times = iter([datetime(2031, 1, 2, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC), datetime(2032, 1, 1, tzinfo=UTC)])
+    graph = Graph(Registry(tmp_path / "studio.db", lambda: next(times)))
+    for uri in ("policy://home@1", "policy://home@2", "policy://home@3"):
+        graph.put(uri, {})
+    nodes = graph.nodes("policy")
+    assert [n.name for n in nodes] == ["home@1", "home@2", "home@3"], "a clock that goes back changes no order"
+    assert [datetime.fromtimestamp(n.at, UTC).year for n in nodes] == [2031, 2030, 2032]

@@ -5,16 +5,23 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from benchmarks.serving import build
 
 import matinee as mt
+from matinee import live, unit_features
+from matinee.exceptions import BadInputError, ConsentError, StorageError
 from matinee.ledger import Ledger, wal
+from matinee.live import Live
+from matinee.registry import Registry
+from matinee.releases import Arm
+from matinee.tables import Tables
 
 FILMS = Path(__file__).parent / "serve" / "real_domain.py"
 
@@ -108,3 +115,237 @@ def test_what_the_guards_keep_out_of_a_proposal_is_made_up_from_the_whole_catalo
     assert sum(age == 0 for age in ages.values()) >= len(young.candidates) > 100
     assert young.blocked["maturity"], "what was proposed and kept out stays in the record"
     assert set(young.candidates).isdisjoint(young.blocked["maturity"])
+
+
+def watch(studio: mt.Studio, viewer: int) -> None:
+    """One more film watched, in the log of this process."""
+    studio.record(studio.decide("front", viewer), "watched", {"viewer": viewer, "film": 2, "seconds": 10.0})
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["reads meanwhile", "fails meanwhile"])
+def test_a_generation_and_what_came_since_are_swapped_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    viewer = 20 + fails
+    with mt.open(folder) as studio:
+        for _ in range(3):
+            watch(studio, viewer)
+        studio.publish()
+        seen: list[int] = []
+        load = Live._load
+
+        def read() -> None:
+            seen.append(studio.features_of("habit", viewer)["plays"])
+
+        def between(self: Live, *given: Any) -> Any:
+            reader = threading.Thread(target=read)
+            reader.start()
+            reader.join()
+            if fails:
+                raise StorageError("a policy that cannot be loaded")
+            return load(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Live, "_load", between)
+            try:
+                assert studio.refresh()
+            except StorageError:
+                assert fails
+        assert studio.refresh() == fails
+        read()
+        assert seen == [3, 3]
+
+
+def test_readers_never_see_an_event_twice_or_not_at_all_while_generations_change(folder: Path) -> None:
+    with mt.open(folder) as studio:
+        done, wrong, sent = threading.Event(), list[tuple[int, int]](), [0]
+
+        def read() -> None:
+            while not done.is_set():
+                before = sent[0]
+                plays = studio.features_of("habit", 30)["plays"]
+                if not before <= plays <= sent[0] + 1:
+                    wrong.append((before, plays))
+
+        def forget() -> None:
+            while not done.is_set():
+                studio.live.forget(lambda row: False, ())
+
+        threads = [threading.Thread(target=read) for _ in range(3)] + [threading.Thread(target=forget)]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            for _ in range(4):
+                watch(studio, 30)
+                sent[0] += 1
+            studio.publish()
+            studio.refresh()
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert studio.features_of("habit", 30)["plays"] == 12
+
+
+def test_an_erasure_lets_go_of_one_person_and_keeps_what_others_did_since(folder: Path) -> None:
+    with mt.open(folder) as studio:
+        watch(studio, 40)
+        watch(studio, 41)
+        studio.erase("viewer", 40)
+        assert [studio.features_of("habit", v)["plays"] for v in (40, 41)] == [0, 1]
+        assert studio.live.choice(studio.decide("front", 40).id) is not None
+
+
+def test_a_unit_that_another_thread_has_just_recorded_about_is_read_all_the_same(folder: Path) -> None:
+    with mt.open(folder) as studio:
+        made = studio.decide("front", 50)
+        now = datetime.now(UTC)
+        row = {"viewer": 50, "film": 1, "seconds": 1.0, "known": now + timedelta(seconds=30)}
+        studio.record(made, "watched", row, at=now)
+        assert studio.features_of("habit", 50)["plays"] == 1
+        with pytest.raises(BadInputError, match="no earlier than the newest row"):
+            studio.live.features_of(studio.features["habit"], 50, now - timedelta(hours=1))
+
+
+class Member(mt.Entity, key="member"):
+    member: int
+    kids: bool
+
+
+class NotForKids:
+    """Keeps mail from children."""
+
+    name = reason = "not for children"
+    needs = (mt.Features("member", name="household", kids=mt.state(Member.kids)),)
+
+    def mask(self, request: Any, candidates: Any) -> Any:
+        return (candidates.ids != "mail") | (not request.features["kids"])
+
+
+asked = mt.Decision(
+    "asked", unit="member", among=["mail", "call"], consent="letters", guards=[NotForKids()], fallback="call"
+)
+
+
+def said(studio: mt.Studio, member: int, granted: bool, **times: Any) -> None:
+    studio.append(mt.Consent, mt.Consent(person=str(member), purpose="letters", granted=granted, **times))
+
+
+def live_for_all(studio: mt.Studio) -> None:
+    """A release without its gates, which have tests of their own."""
+    name = studio.save_policy("asked", mt.Uniform())
+    studio.releases.put("asked", "release", [Arm("live", name, 1.0, "live")], salt="s", guards=(), note="", by="tests")
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[mt.Studio, mt.Studio]]:
+    """A process that serves and another one on the same folder; members 1 to 3 agreed before the features were published."""
+    domain = mt.Domain(name="asking", facts=[Member], features=list(NotForKids.needs), decisions=[asked])
+    with mt.open(tmp_path / "s") as other, mt.open(tmp_path / "s") as serving:
+        other.use(domain)
+        serving.use(domain)
+        day = datetime.now(UTC) - timedelta(days=1)
+        other.append(Member, [{"member": m, "kids": False, "at": day, "known": day} for m in (1, 2, 3)])
+        for m in (1, 2, 3):
+            said(other, m, granted=True, at=day, known=day)
+        live_for_all(other)
+        other.publish()
+        serving.refresh()
+        assert [profiled(serving, m) for m in (1, 2, 3, 4)] == [True, True, True, False]
+        yield serving, other
+
+
+def profiled(studio: mt.Studio, member: int) -> bool:
+    return studio.decide("asked", member).context.get("profiled", True) is True
+
+
+def test_a_consent_withdrawn_in_another_process_bites_with_the_next_look(two: tuple[mt.Studio, mt.Studio]) -> None:
+    serving, other = two
+    now = datetime.now(UTC)
+    said(other, 1, granted=False, at=now)
+    said(other, 4, granted=True, at=now)
+    other.append(Member, [{"member": 2, "kids": True, "at": now}])
+    generation = serving.live.store.generation
+    assert serving.refresh()
+    assert [profiled(serving, m) for m in (1, 2, 3, 4)] == [False, True, True, True]
+    assert "mail" not in serving.decide("asked", 2).candidates
+    assert not serving.refresh(), "nothing new was said"
+    said(other, 2, granted=False, at=now)
+    with pytest.raises(ConsentError, match="was withdrawn"):
+        serving.require_consent("2", "letters")  # looks by itself
+    assert serving.live.store.generation == generation
+    other.publish()
+    said(other, 3, granted=False, at=now)
+    serving.refresh()
+    assert [profiled(serving, m) for m in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+def test_a_withdrawal_bites_although_a_release_cannot_be_loaded(
+    two: tuple[mt.Studio, mt.Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving, other = two
+    said(other, 1, granted=False, at=datetime.now(UTC))
+    live_for_all(other)
+
+    def broken(_name: str) -> Any:
+        raise StorageError("cannot be loaded")
+
+    monkeypatch.setattr(serving, "policy", broken)
+    with pytest.raises(StorageError, match="cannot be loaded"):
+        serving.refresh()
+    assert not profiled(serving, 1)
+
+
+@pytest.mark.parametrize("polled", [True, False])
+def test_more_new_consents_than_memory_should_hold_are_read_from_the_tables(
+    two: tuple[mt.Studio, mt.Studio], monkeypatch: pytest.MonkeyPatch, polled: bool
+) -> None:
+    serving, other = two
+    for module in (live, unit_features):
+        monkeypatch.setattr(module, "MANY_EVENTS", 2)
+    now = datetime.now(UTC)
+    writer = other if polled else serving
+    rows = [{"person": str(m), "purpose": "letters", "granted": False, "at": now} for m in (1, 7, 8, 9)]
+    writer.append(mt.Consent, rows)
+    serving.refresh()
+    assert [profiled(serving, m) for m in (1, 2)] == [False, True]
+
+
+def test_a_row_that_a_generation_has_is_not_taken_in_again(two: tuple[mt.Studio, mt.Studio]) -> None:
+    serving, _other = two
+    now = datetime.now(UTC)
+    said(serving, 5, granted=True, at=now)
+    serving.publish()
+    said(serving, 6, granted=True, at=now)  # after the generation was made, and before it is taken up
+    serving.refresh()
+    consents = serving.features["consents"]
+    for person in ("5", "6"):
+        assert serving.live.features_of(consents, person, datetime.now(UTC))["granted"] == [True]
+
+
+def test_numbers_of_rows_are_in_the_order_of_commits(
+    two: tuple[mt.Studio, mt.Studio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving, other = two
+    reserve, append, order = Registry.reserve, Tables.append, list[int]()
+
+    def slow(self: Registry, counter: str, n: int = 1) -> int:
+        first = reserve(self, counter, n)
+        time.sleep(0.2 if self is serving.registry else 0.0)
+        return first
+
+    def noted(self: Tables, name: str, data: pl.DataFrame, **given: Any) -> Any:
+        done = append(self, name, data, **given)
+        order.append(data["seq"][0])
+        return done
+
+    monkeypatch.setattr(Registry, "reserve", slow)
+    monkeypatch.setattr(Tables, "append", noted)
+
+    def work(i: int) -> None:
+        time.sleep(0.1 * i)
+        said((serving, other)[i], 1, granted=True, at=datetime.now(UTC))
+
+    in_threads(2, work)
+    assert order == sorted(order)
+    assert serving.facts.edge("consent")[1] == order[-1] + 1

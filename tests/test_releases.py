@@ -18,10 +18,10 @@ Shape = list[tuple[str, str, float]]
 
 @pytest.fixture
 def releases(tmp_path: Path) -> Iterator[Releases]:
-    registry = Registry(tmp_path / "studio.db")
+    registry = Registry(tmp_path / "studio.db", lambda: datetime(2026, 11, 22, tzinfo=UTC))
     graph = Graph(registry)
     graph.put("decision://home", {})
-    yield Releases(registry, graph, lambda: datetime(2026, 11, 22, tzinfo=UTC))
+    yield Releases(registry, graph)
     registry.close()
 
 
@@ -96,3 +96,14 @@ def test_rollbacks_go_further_back_each_time(releases: Releases) -> None:
     with pytest.raises(UnknownNameError, match="release of home == '99'"):
         releases.roll_back("home", to=99, note="", by="")
     assert [r.number for r in releases.all("home")] == [6, 5, 4, 3, 2, 1]
+
+
+def test_a_release_is_made_with_its_lineage_or_not_at_all(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Graph, "replace_uses", dies)
+    with pytest.raises(KeyboardInterrupt):
+        put(releases, [Arm("live", "home@1", 1.0, "live")])
+    assert releases.live("home") is None
+    assert releases.version()[0] == 0

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 import matinee as mt
-from matinee.exceptions import BadInputError
+from matinee.exceptions import BadInputError, UnknownColumnError
 from matinee.quarantine import Quarantine
-from matinee.rewarded import rewarded_slots
+from matinee.rewarded import SLOT_COLUMNS, rewarded_slots
 
 
 class Answered(mt.Fact, key="person"):
@@ -150,6 +150,21 @@ def test_outcome_ids_come_by_the_log_alone(studio: mt.Studio) -> None:
     with pytest.raises(BadInputError, match="studio.record"):
         studio.append(Answered, [row])
     assert studio.append(Answered, [{**row, "outcome": None}]).appended == 1
+
+
+def test_choices_are_read_by_column(studio: mt.Studio) -> None:
+    studio.add_decision(ask)
+    assert studio.choices("ask", columns=["unit"]).columns == ["unit"]
+    for person in ("ann", "bob"):
+        bad(studio, person)
+    everything = studio.choices("ask")
+    some = studio.choices("ask", columns=["unit", "id"], limit=1)
+    assert some.equals(everything.select("unit", "id").head(1))
+    assert rewarded_slots(studio, ask, studio.choices("ask", columns=SLOT_COLUMNS)).equals(
+        rewarded_slots(studio, ask, everything)
+    )
+    with pytest.raises(UnknownColumnError, match="column == 'units'"):
+        studio.choices("ask", columns=["units"])
 
 
 @pytest.mark.parametrize("person", ["ann", "7"])

@@ -72,6 +72,25 @@ def test_an_entity_is_read_as_its_current_state(studio: mt.Studio) -> None:
     assert studio.as_of(Title, NOW - 5 * HOUR)["name"].to_list() == ["draft"]
 
 
+def test_what_an_entity_says_of_later_counts_once_it_is_known_as_in_features(studio: mt.Studio) -> None:
+    ahead, days = NOW + 9 * HOUR, timedelta(days=2)
+    rows = [
+        Title(title=1, name="working title", at=NOW - days, known=NOW - days),
+        Title(title=1, name="from tonight on", at=ahead, known=NOW - 5 * HOUR),
+        Title(title=2, name="announced", at=ahead, known=NOW - 5 * HOUR),
+    ]
+    studio.append(Title, rows)
+    states = mt.Features("title", name="states", name_of=mt.state(Title.name))
+    for moment in (NOW, NOW - 5 * HOUR, NOW - 6 * HOUR):
+        stood = {r["title"]: r["name"] for r in studio.as_of(Title, moment).to_dicts()}
+        labels = pl.DataFrame({"title": [1, 2], "at": [moment] * 2}).with_columns(pl.col("at").cast(pl.Datetime("us", "UTC")))
+        found = dict(states.batch(studio.facts, labels).select("title", "name_of").rows())
+        assert {t: n for t, n in found.items() if n is not None} == stood
+    assert studio.as_of(Title, NOW - 6 * HOUR)["name"].to_list() == ["working title"]
+    # What was so then, as far as is known now: not what was announced since.
+    assert studio.as_of(Title, NOW - 6 * HOUR, known=NOW)["name"].to_list() == ["working title"]
+
+
 def test_a_unique_key_counts_once_within_and_across_appends(studio: mt.Studio) -> None:
     frame = pl.DataFrame({"invoice": ["a", "a", "b"], "number": [1, 1, 1], "at": [NOW] * 3})
     assert studio.append(Charged, frame).quarantined == 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -69,7 +68,7 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
             f"unit == {unit!r}, must be a column of some fact or the unit of a decision ({', '.join(known)})"
         )
     ticket = f"erase:{hashlib.blake2b(json.dumps([unit, str(key)]).encode(), digest_size=16).hexdigest()}"
-    studio.registry.remember(ticket, "erase", {"unit": unit, "begun": time.time(), "ended": None, "by": by})
+    studio.registry.remember(ticket, "erase", {"unit": unit, "begun": studio.clock().timestamp(), "ended": None, "by": by})
     # The log first: afterwards nothing of the person sits in an open segment.
     studio.seal()
     tables: dict[str, int] = {}
@@ -104,8 +103,8 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
     for pin, lost in pins.items():
         _note_loss(studio, pin, lost)
     if studio._live is not None:
-        studio._live.forget()
-    done = {"unit": unit, "begun": None, "ended": time.time(), "by": by}
+        studio._live.forget(lambda row: _is_about("", row, unit, key, answered), answered)
+    done = {"unit": unit, "begun": None, "ended": studio.clock().timestamp(), "by": by}
     studio.registry.remember(ticket, "erase", done)
     return Erased(unit, tables, pins, online, quarantined)
 

@@ -358,7 +358,11 @@ class Fact(metaclass=_FactMeta, abstract=True):
 
 
 class Entity(Fact, abstract=True):
-    """A fact with a current state: a title, a performer, a processor. The latest row by `at` is its state."""
+    """A fact with a current state: a title, a performer, a processor. The latest row by `at` is its state.
+
+    Its rows count from `known` on, in features and in `as_of`, also where `at` lies ahead: a title whose premiere was
+    moved to next month is, from the moment that is known, a title with that premiere.
+    """
 
     _entity: ClassVar[bool] = True
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +54,17 @@ class Impact(Table):
 
 
 class Graph:
-    """Nodes and edges in the studio's database."""
+    """Nodes and edges in the studio's database, stamped with its clock.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> graph = Graph(Registry(Path(tempfile.mkdtemp()) / "studio.db"))
+        >>> graph.put("model://ranker@1", {"rows": 9}, {"fact://played": "trained on"})
+        'model://ranker@1'
+        >>> [row["uri"] for row in graph.impact("fact://played").rows()]
+        ['model://ranker@1']
+    """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -63,7 +72,7 @@ class Graph:
     def put(self, uri: str, data: Mapping[str, Any] | None = None, uses: Mapping[str, str] | None = None) -> str:
         """Record a thing and what it uses (`{uri: kind of use}`); what it uses must be there, or is put bare."""
         kind, name = parse(uri)
-        now = time.time()
+        now = self._registry.clock().timestamp()
         with self._registry.transaction() as db:
             if data is None:
                 db.execute("INSERT OR IGNORE INTO nodes VALUES (?, ?, ?, '{}', ?)", (uri, kind, name, now))
@@ -84,7 +93,7 @@ class Graph:
         """Make these the only edges of that kind into a thing (a decision is live with other policies than before)."""
         with self._registry.transaction() as db:
             db.execute("DELETE FROM edges WHERE target = ? AND kind = ?", (uri, kind))
-        self.put(uri, None, dict.fromkeys(uses, kind))
+            self.put(uri, None, dict.fromkeys(uses, kind))
 
     def get(self, uri: str) -> Node:
         """The thing of that URI.
@@ -94,6 +103,10 @@ class Graph:
         """
         rows = self._registry.query("SELECT uri, kind, name, data, at FROM nodes WHERE uri = ?", uri)
         if not rows:
+            named = [n.uri for n in self.nodes() if uri in (n.name, n.name.rpartition("@")[0])]
+            if named:
+                listed = " or ".join(map(repr, named[-3:]))  # the newest versions
+                raise MatineeError(f"uri == {uri!r}, must be a URI: kind and name; did you mean {listed}?")
             raise UnknownNameError("uri", uri, [n.uri for n in self.nodes()])
         return _node(rows[0])
 
@@ -102,16 +115,12 @@ class Graph:
         where, values = ("WHERE kind = ?", (kind,)) if kind else ("", ())
         return [
             _node(r)
-            for r in self._registry.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY at", *values)
-            named = [n.uri for n in self.nodes() if uri in (n.name, n.name.rpartition("@")[0])]
-            if named:
-                listed = " or ".join(map(repr, named[-3:]))  # the newest versions
-                raise MatineeError(f"uri == {uri!r}, must be a URI: kind and name; did you mean {listed}?")
+            for r in self._registry.query(f"SELECT uri, kind, name, data, at FROM nodes {where} ORDER BY rowid", *values)
         ]
 
     def edges(self) -> list[Edge]:
         """Every edge, oldest first."""
-        return [Edge(*r) for r in self._registry.query("SELECT source, target, kind, at FROM edges ORDER BY at")]
+        return [Edge(*r) for r in self._registry.query("SELECT source, target, kind, at FROM edges ORDER BY rowid")]
 
     def impact(self, uri: str) -> Impact:
         """Everything that depends on a thing, nearest first."""

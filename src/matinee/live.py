@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,22 +26,20 @@ from matinee.facts import Fact
 from matinee.ledger import Ledger
 from matinee.online import OnlineStore
 from matinee.policies import Candidates, Policy, Request
-from matinee.publishing import published_candidates, published_joins
+from matinee.publishing import published_candidates
 from matinee.releases import Release
 from matinee.rights import in_force
 from matinee.scorers import propose
 from matinee.times import instant, to_us
+from matinee.unit_features import MANY_EVENTS, UnitFeatures, watched_facts
 
 if TYPE_CHECKING:
     import polars as pl
 
     from matinee.features import Features
-    from matinee.features.online import Online
     from matinee.studio import Studio
 
 RECENT = 4096  # choices remembered in memory, so that their outcomes find their decision without a look into the log
-MANY_EVENTS = 500_000  # appended rows remembered until the next generation
-MANY_KEYS = 200_000  # units whose features are held in memory before all are let go
 
 
 @dataclass
@@ -64,130 +62,6 @@ class Serving:
     generation: int
 
 
-@dataclass
-class UnitFeatures:
-    """Features of units as of now: what was published, and every event since.
-
-    What this process records or appends is in the features at once. What other processes append or record is in them
-    after the next `publish`.
-    """
-
-    studio: Studio
-    store: OnlineStore
-    online: dict[str, Online] = field(default_factory=dict)
-    loaded: dict[str, set[Id]] = field(default_factory=dict)
-    events: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)
-    appended: deque[tuple[type[Fact], dict[str, Any], int]] = field(default_factory=deque)  # with the time of appending
-    by_key: dict[str, dict[Any, list[tuple[type[Fact], dict[str, Any]]]]] = field(default_factory=dict)
-    sealed: int = 0  # segments of this process's stream up to here are in the generation
-
-    def read(self, features: Features, key: Id, at: datetime) -> dict[str, Any]:
-        """The features of a key as of a time."""
-        name = features.name
-        if name not in self.store.features:
-            return self._from_tables(features, key, at)
-        online = self.online.get(name)
-        if online is None:
-            online = self._begin(features)
-        seen = self.loaded[name]
-        if key not in seen:
-            if len(seen) > MANY_KEYS:
-                online = self._begin(features)
-                seen = self.loaded[name]
-            self._load(online, features, key)
-        return dict(online.read(key, to_us(at)))
-
-    def feed(self, fact: type[Fact], row: dict[str, Any], segment: int) -> None:
-        """Take in one event: `row` has the fact's columns, `at`, `known` and `seq`; `segment` of the log holds it."""
-        if segment <= self.sealed:
-            return  # sealed and published between its append and now: the generation has it
-        self.events.append((fact, row, segment))
-        self._take(fact, row)
-
-    def feed_appended(self, fact: type[Fact], rows: Iterable[dict[str, Any]], now_us: int) -> None:
-        """Take in rows that were appended to a fact's table at a time."""
-        for row in rows:
-            self.appended.append((fact, row, now_us))
-            self._take(fact, row)
-        while len(self.appended) > MANY_EVENTS:
-            self.appended.popleft()
-
-    def _take(self, fact: type[Fact], row: dict[str, Any]) -> None:
-        for name, online in self.online.items():
-            self._index(self.studio.features[name], self._since(self.studio.features[name]), fact, row)
-            self._update(self.studio.features[name], online, fact, row)
-
-    def restart(self, sealed: int, as_of: int = 0, pinned: int = 0) -> None:
-        """Begin anew on a newer generation: events of segments up to `sealed` are in it, and appended rows that were
-        visible by `as_of`, unless they came (late) after its snapshots were pinned."""
-        self.sealed = max(self.sealed, sealed)
-        # Threads feed in another order than they appended, so an older segment may lie behind a newer one.
-        self.events = deque(e for e in self.events if e[2] > sealed)
-        self.appended = deque(
-            (f, row, when) for f, row, when in self.appended if max(row["at"], row["known"]) > as_of or when > pinned
-        )
-        self.online.clear()
-        self.loaded.clear()
-        self.by_key.clear()
-
-    def _begin(self, features: Features) -> Online:
-        online = features.online()
-        online.load_joins(published_joins(self.store, features.name))
-        self.online[features.name], self.loaded[features.name] = online, set()
-        return online
-
-    def _load(self, online: Online, features: Features, key: Id) -> None:
-        state = self.store.get(features.name, key)
-        if state is not None:
-            online.load(key, state)
-        self.loaded[features.name].add(key)
-        for fact, row in sorted(self._since(features).get(key, ()), key=_visible_from):
-            online.update(fact, row)
-
-    def _since(self, features: Features) -> dict[Any, list[tuple[type[Fact], dict[str, Any]]]]:
-        """Everything that came since the generation, by the key of these features."""
-        found = self.by_key.get(features.name)
-        if found is None:
-            found = self.by_key[features.name] = {}
-            for fact, row, _when in (*self.appended, *self.events):
-                self._index(features, found, fact, row)
-        return found
-
-    @staticmethod
-    def _index(features: Features, found: dict[Any, Any], fact: type[Fact], row: dict[str, Any]) -> None:
-        if fact in features.facts and row.get(features.key) is not None:
-            found.setdefault(row[features.key], []).append((fact, row))
-
-    def _update(self, features: Features, online: Online, fact: type[Fact], row: dict[str, Any]) -> None:
-        if fact not in features.facts:
-            return
-        key = row.get(features.key)
-        # A key that nobody has asked for yet gets its events when it is loaded.
-        if key is None or key in self.loaded[features.name]:
-            online.update(fact, row)
-
-    def _from_tables(self, features: Features, key: Id, at: datetime) -> dict[str, Any]:
-        """Without a published generation: the batch plan for one key. Right, and far too slow for a busy path."""
-        import polars as pl
-
-        kind = pl.Int64() if features.key_kind == "int" else pl.String()
-        value = int(key) if features.key_kind == "int" else str(key)
-        labels = pl.DataFrame({features.key: [value], "at": [at]}, schema={features.key: kind, "at": pl.Datetime("us", "UTC")})
-        row = features.batch(self.studio.facts, labels).row(0, named=True)
-        return {n: _online_value(row[n]) for n in features.names}
-
-
-def _visible_from(event: tuple[type[Fact], dict[str, Any]]) -> int:
-    return max(int(event[1]["at"]), int(event[1]["known"]))
-
-
-def _online_value(value: Any) -> Any:
-    """A batch cell as the online rule would give it: counts by value are a dict there."""
-    if isinstance(value, list) and value and isinstance(value[0], dict) and set(value[0]) == {"value", "count"}:
-        return {v["value"]: v["count"] for v in value}
-    return value
-
-
 class Live:
     """The serving side of a studio in one process. Safe to call from several threads."""
 
@@ -195,13 +69,15 @@ class Live:
         self.studio = studio
         self.store = OnlineStore(studio.root / "online")
         self.units = UnitFeatures(studio, self.store)
+        self._polled: dict[str, tuple[int, int | None, int]] = {}  # fact -> generation, snapshot, next number
         self.counts: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # what decisions are made from is swapped as a whole
+        self._reloading = threading.Lock()  # one at a time looks for what is new; taken before `_lock`
         self._random = np.random.default_rng()
         self._recent: dict[str, Choice] = {}
         self._order: deque[str] = deque()
         self._seen: dict[str, None] = {}
-        self._serving = self._load()
+        self._serving = self._load(self.store)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -309,7 +185,8 @@ class Live:
 
     def lookup(self, name: str, key: Id, at: datetime, features: Features) -> Mapping[str, Any]:
         """Features of any key, for guards that ask about others."""
-        return self.units.read(features, key, at)
+        with self._lock:
+            return self.units.read(features, key, at)
 
     def _options(self, decision: Decision) -> tuple[Candidates, datetime | None]:
         if decision.options is not None:
@@ -393,37 +270,82 @@ class Live:
             return
         plain = rows.with_columns(pl.col("at", "known").cast(pl.Int64))
         with self._lock:
-            self.units.feed_appended(kind, plain.iter_rows(named=True), to_us(self.studio.clock()))
+            self.units.feed_appended(kind, plain.iter_rows(named=True))
 
     # -- reload
 
     def refresh(self) -> bool:
-        """Take up new releases and a newer generation; requests in flight end on what they began with."""
-        newer = self.store.refresh()
-        if not newer and self.studio.releases.version() == self._serving.version:
-            return False
-        made = self._load()
-        with self._lock:
-            self._serving = made
-            if newer:
-                stream = self.ledger.stream if "ledger" in vars(self) else ""
-                about = self.store.manifest
-                as_of, pinned = to_us(instant(about["as_of"])), to_us(instant(about["pinned"]))
-                self.units.restart(int(about.get("sealed", {}).get(stream, 0)), as_of, pinned)
-        return True
+        """Take up new releases, a newer generation, and what others said lately; True when there was any of it.
 
-    def forget(self) -> None:
-        """Let go of everything held in memory about units, after an erasure."""
-        self.store.refresh()
-        with self._lock:
-            self.units.events.clear()
-            self.units.appended.clear()
-            self.units.restart(0)
-            self._recent.clear()
-            self._order.clear()
-            self._serving = self._load()
+        Requests in flight end on what they began with. What cannot be taken up raises, and serving goes on as before.
+        """
+        with self._reloading:
+            # First, so that a withdrawn consent bites also where a release cannot be loaded.
+            changed = self._poll()
+            newer = self.store.newer()
+            if newer is None and self.studio.releases.version() == self._serving.version:
+                return changed
+            made = self._load(newer or self.store)
+            with self._lock:
+                self._serving = made
+                if newer is not None:
+                    self._turn_to(newer)
+            if newer is not None:
+                self._poll()
+            return True
 
-    def _load(self) -> Serving:
+    def poll(self) -> bool:
+        """Take in what others said lately, such as a consent withdrawn; True when they said anything."""
+        with self._reloading:
+            return self._poll()
+
+    def _poll(self) -> bool:
+        """Rows of the watched facts since the generation, whoever appended them: one look at each table's newest snapshot."""
+        import polars as pl
+
+        about, generation, taken = self.store.manifest, self.store.generation, False
+        for fact in watched_facts(self.studio):
+            name = fact.schema.name
+            if name not in about.get("following", {}):
+                continue  # in no published state: its features are read from the tables
+            seen = self._polled.get(name, (0, None, 0))
+            if seen[:2] == (generation, self.studio.facts.snapshot(fact)):
+                continue
+            snapshot, following = self.studio.facts.edge(fact)
+            if seen[0] == generation:
+                new = pl.col("seq") >= seen[2]
+            else:
+                new = (pl.col("seq") >= about["following"][name]) | (pl.col("known") > instant(about["as_of"]))
+            rows = self.studio.facts.scan(fact, snapshot=snapshot).filter(new).collect()
+            with self._lock:
+                if len(rows) > MANY_EVENTS:
+                    self.units.unheld.add(fact)
+                else:
+                    plain = rows.with_columns(pl.col("at", "known").cast(pl.Int64))
+                    self.units.feed_appended(fact, plain.iter_rows(named=True))
+            self._polled[name] = (generation, snapshot, following)
+            taken |= len(rows) > 0
+        return taken
+
+    def _turn_to(self, store: OnlineStore) -> None:
+        stream = self.ledger.stream if "ledger" in vars(self) else ""
+        self.store = store
+        self.units.restart(store, int(store.manifest.get("sealed", {}).get(stream, 0)))
+
+    def forget(self, is_about: Callable[[Mapping[str, Any]], bool], choices: Collection[str]) -> None:
+        """Let go of what memory holds of somebody who was erased: rows that are about them, and their choices."""
+        with self._reloading:
+            newer = self.store.newer()
+            made = self._load(newer or self.store)
+            with self._lock:
+                self._serving = made
+                if newer is not None:
+                    self._turn_to(newer)
+                self.units.forget(is_about)
+                for one in choices:
+                    self._recent.pop(one, None)
+
+    def _load(self, store: OnlineStore) -> Serving:
         version = self.studio.releases.version()
         arms: dict[str, Arms] = {}
         candidates: dict[str, tuple[Candidates, datetime | None]] = {}
@@ -436,10 +358,10 @@ class Live:
             if decision.options is not None:
                 candidates[name] = (decision.options.candidates(), None)
             else:
-                published = published_candidates(self.store, name)
+                published = published_candidates(store, name)
                 if published is not None:
-                    candidates[name] = (published, instant(self.store.manifest["as_of"]))
-        return Serving(arms, candidates, version, self.store.generation)
+                    candidates[name] = (published, instant(store.manifest["as_of"]))
+        return Serving(arms, candidates, version, store.generation)
 
     # -- around it
 
@@ -488,7 +410,7 @@ class Live:
     def _sample_unit(self, decision: Decision) -> tuple[Id, dict[str, Any]]:
         import json
 
-        found = self.studio.choices(decision.name, limit=1)
+        found = self.studio.choices(decision.name, limit=1, columns=["unit", "unit_type", "context"])
         if len(found):
             row = found.row(0, named=True)
             unit = int(row["unit"]) if row["unit_type"] == "int" else row["unit"]

@@ -249,6 +249,17 @@ class OnlineStore:
                     return True
         raise AssertionError("unreachable")
 
+    def newer(self) -> OnlineStore | None:
+        """A store of the newest generation, where that is another than this store reads; this one stays on its own.
+
+        Raises:
+            StorageError: If the newest generation is damaged.
+        """
+        if _current(self._folder) == self.generation:
+            return None
+        found = OnlineStore(self._folder, verify=self._verify)
+        return found if found.generation != self.generation else None
+
     def erase_key(self, features: str, key: Key) -> bool:
         """Remove one key, its bytes included, and read on without it; returns whether it was there. See `erase`."""
         removed = erase(self._folder, {features: [key]})

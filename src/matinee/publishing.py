@@ -48,10 +48,9 @@ def publish(studio: Studio) -> dict[str, Any]:
     source = Pinned(studio.facts)
     # What becomes visible after `at` is in no state, so that whoever holds it in memory may add it again.
     features = published_features(studio)
-    for one in features:
-        for fact in one.facts:
-            source.snapshot(fact)
-    pinned = studio.clock()
+    following: dict[str, int] = {}
+    for fact in dict.fromkeys(f for one in features for f in one.facts):
+        source.snapshots[fact.schema.name], following[fact.schema.name] = studio.facts.edge(fact)
     items: dict[str, dict[str, Any]] = {}
     for decision in studio.decisions.values():
         if decision.entity is None:
@@ -71,7 +70,7 @@ def publish(studio: Studio) -> dict[str, Any]:
         {one.name: one.online_states(source, at) for one in features},
         arrays,
         {
-            "as_of": at.isoformat(), "pinned": pinned.isoformat(), "features": {f.name: f.hash for f in features},
+            "as_of": at.isoformat(), "following": following, "features": {f.name: f.hash for f in features},
             "sealed": marks, "columns": columns,
         },
     )  # fmt: skip

@@ -1,20 +1,20 @@
-"""The studio's own small database: registry, lineage, releases, evidence, leases. One SQLite file, written in short
+"""The studio's own small database: registry, lineage, releases, evidence. One SQLite file, written in short
 transactions, safe for several processes. Facts never live here.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from matinee.exceptions import StorageError, TableBusyError
+from matinee.times import utc_now
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS nodes (
@@ -30,15 +30,26 @@ CREATE TABLE IF NOT EXISTS evidence (
     id INTEGER PRIMARY KEY AUTOINCREMENT, decision TEXT NOT NULL, policy TEXT NOT NULL, against TEXT NOT NULL,
     method TEXT NOT NULL, data TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL, until REAL NOT NULL);
 """
 
 
 class Registry:
-    """A connection a thread to the studio's database."""
+    """A connection a thread to the studio's database.
 
-    def __init__(self, path: Path, *, timeout: float = 10.0) -> None:
-        self.path, self._timeout, self._local = path, timeout, threading.local()
+    Args:
+        path: The SQLite file; made when absent.
+        clock: Stamps what is recorded.
+        timeout: Seconds to wait for another writer.
+
+    Example:
+        >>> import tempfile
+        >>> registry = Registry(Path(tempfile.mkdtemp()) / "studio.db")
+        >>> registry.reserve("seq", 10), registry.reserve("seq")
+        (1, 11)
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now, *, timeout: float = 10.0) -> None:
+        self.path, self.clock, self._timeout, self._local = path, clock, timeout, threading.local()
         self._all: list[sqlite3.Connection] = []
         with self.transaction() as db:
             # executescript would commit by itself; the statements are run one by one inside the transaction.
@@ -72,8 +83,11 @@ class Registry:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, alone among writers."""
+        """All of it or nothing, alone among writers; one within another of the same thread is part of it."""
         db = self._connection()
+        if db.in_transaction:
+            yield db
+            return
         try:
             db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -109,42 +123,11 @@ class Registry:
             ).fetchone()
         return int(row[0]) - n + 1
 
-    @contextmanager
-    def lease(self, name: str, *, seconds: float = 120.0, wait: float = 0.0) -> Iterator[int]:
-        """Be the only holder of a name, until done or until the time runs out; yields a fencing token that only grows.
-
-        Raises:
-            TableBusyError: If another holder has it and keeps it for longer than `wait`.
-        """
-        holder = f"{os.getpid()}-{threading.get_ident()}"
-        give_up = time.monotonic() + wait
-        while True:
-            now = time.time()
-            with self.transaction() as db:
-                row = db.execute("SELECT holder, token, until FROM leases WHERE name = ?", (name,)).fetchone()
-                free = row is None or row[2] <= now or not _alive(row[0])
-                if free:
-                    token = 1 if row is None else row[1] + 1
-                    db.execute(
-                        "INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", (name, holder, token, now + seconds)
-                    )
-            if free:
-                break
-            if time.monotonic() >= give_up:
-                raise TableBusyError(
-                    f"{name!r} is held by process {row[0].split('-')[0]}, must be free; wait for it, or stop that process"
-                )
-            time.sleep(0.05)
-        try:
-            yield token
-        finally:
-            with self.transaction() as db:
-                db.execute("UPDATE leases SET until = 0 WHERE name = ? AND token = ?", (name, token))
-
     def remember(self, key: str, verb: str, result: dict[str, Any]) -> None:
         """Record that a verb ran on these inputs, so that a rerun is free."""
         with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", (key, verb, json.dumps(result), time.time()))
+            row = (key, verb, json.dumps(result), self.clock().timestamp())
+            db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)", row)
 
     def recall(self, key: str) -> dict[str, Any] | None:
         """What the verb gave when it ran on these inputs, or None."""
@@ -157,14 +140,3 @@ class Registry:
             db.close()
         self._all.clear()
         self._local = threading.local()
-
-
-def _alive(holder: str) -> bool:
-    """Whether the process that holds a lease still runs; a lease of a process that died is free at once."""
-    try:
-        os.kill(int(holder.split("-")[0]), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True

@@ -6,9 +6,8 @@ A release is a row: which policies share a decision's units, from now on. Rows a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from matinee.checks import must
@@ -16,7 +15,6 @@ from matinee.exceptions import ReleaseError, UnknownNameError
 from matinee.graph import Graph
 from matinee.registry import Registry
 from matinee.results import Table
-from matinee.times import utc_now
 
 LIVE, CHALLENGER, BASELINE = "live", "challenger", "baseline"
 
@@ -70,8 +68,8 @@ class Release(Table):
 class Releases:
     """The rows of releases of a studio."""
 
-    def __init__(self, registry: Registry, graph: Graph, clock: Callable[[], datetime] = utc_now) -> None:
-        self._registry, self._graph, self._clock = registry, graph, clock
+    def __init__(self, registry: Registry, graph: Graph) -> None:
+        self._registry, self._graph = registry, graph
 
     def all(self, decision: str) -> list[Release]:
         """Every release of a decision, newest first."""
@@ -100,15 +98,15 @@ class Releases:
                 "SELECT coalesce(max(number), 0) + 1 FROM releases WHERE decision = ?", (decision,)
             ).fetchone()[0]
             body = json.dumps({"arms": [vars(a) for a in arms], "salt": salt, "guards": list(guards)})
-            row = (decision, number, kind, body, note, by, self._clock().timestamp())
+            row = (decision, number, kind, body, note, by, self._registry.clock().timestamp())
             db.execute("INSERT INTO releases VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        self._graph.replace_uses(f"decision://{decision}", "decides for", [f"policy://{a.policy}" for a in arms])
-        if len(arms) > 1:
-            self._graph.put(
-                f"experiment://{decision}@{number}",
-                {"arms": [vars(a) for a in arms], "salt": salt},
-                {f"policy://{a.policy}": "arm of" for a in arms},
-            )
+            self._graph.replace_uses(f"decision://{decision}", "decides for", [f"policy://{a.policy}" for a in arms])
+            if len(arms) > 1:
+                self._graph.put(
+                    f"experiment://{decision}@{number}",
+                    {"arms": [vars(a) for a in arms], "salt": salt},
+                    {f"policy://{a.policy}": "arm of" for a in arms},
+                )
         return _release(row)
 
     def roll_back(self, decision: str, *, to: int | None, note: str, by: str) -> Release:

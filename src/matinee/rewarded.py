@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matinee.facts import Fact
     from matinee.studio import Studio
 
+# The columns of `choices` that `rewarded_slots` needs.
+SLOT_COLUMNS = ("id", "unit", "at", "items_at", "context", "policy", "cluster", "action", "propensities")
+
 
 def mature_before(decision: Decision, now: datetime, lateness: timedelta = LATENESS) -> datetime:
     """Choices before this time have their whole reward by now: its horizon and the allowance for late facts are over."""
@@ -36,7 +39,7 @@ def rewarded_slots(
     Args:
         studio: Whose log.
         decision: What was decided.
-        choices: Rows of the `choices` table.
+        choices: Rows of the `choices` table, with `SLOT_COLUMNS` at least.
         scan: Reads a fact (pinned, for training); the studio's newest rows where not given.
 
     Raises:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from matinee.choices import Choice, Outcome
+from matinee.exceptions import UnknownColumnError
 from matinee.ledger import CHOICES_SCHEMA, SealReport, TableSink
 from matinee.ledger import seal as seal_log
 from matinee.ledger.sealing import HeldRow
@@ -87,16 +88,23 @@ def choices(
     until: datetime | None = None,
     limit: int | None = None,
     snapshot: int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """Rows of the `choices` table of one decision, newest first; none when nothing was sealed yet."""
+    """Rows of the `choices` table of one decision, newest first; none when nothing was sealed yet. See `Studio.choices`."""
     import polars as pl
 
+    wanted = CHOICES_SCHEMA.names if columns is None else list(columns)
+    for name in wanted:
+        if name not in CHOICES_SCHEMA.names:
+            raise UnknownColumnError("choices", name, CHOICES_SCHEMA.names)
     if not studio.tables.exists("choices"):
-        return pl.from_arrow(CHOICES_SCHEMA.empty_table())  # type: ignore[return-value]  # a table becomes a frame
-    rows = studio.tables.scan("choices", snapshot=snapshot).filter(pl.col("decision") == decision)
+        empty: pl.DataFrame = pl.from_arrow(CHOICES_SCHEMA.empty_table())  # type: ignore[assignment]  # a table is a frame
+        return empty.select(wanted)
+    read = list(dict.fromkeys([*wanted, "decision", "at", "id"]))
+    rows = studio.tables.scan("choices", columns=read, snapshot=snapshot).filter(pl.col("decision") == decision)
     if since is not None:
         rows = rows.filter(pl.col("at") >= since)
     if until is not None:
         rows = rows.filter(pl.col("at") < until)
     rows = rows.sort("at", "id", descending=True)
-    return (rows.head(limit) if limit is not None else rows).collect()
+    return (rows.head(limit) if limit is not None else rows).select(wanted).collect()

@@ -268,6 +268,15 @@ class FactStore:
         """Id of the table's newest snapshot."""
         return self.tables.snapshot(self.fact(fact).schema.name)
 
+    def edge(self, fact: str | type[Fact]) -> tuple[int | None, int]:
+        """Id of the table's newest snapshot, and a number (`seq`) that is above all of its rows and none of later ones."""
+        name = self.fact(fact).schema.name
+        while True:
+            snapshot = self.tables.snapshot(name)
+            following = int(self.tables.properties(name).get("matinee.next-seq", "0"))
+            if self.tables.snapshot(name) == snapshot:  # else somebody appended between the two
+                return snapshot, following
+
     def scan(
         self,
         fact: str | type[Fact],
@@ -290,8 +299,10 @@ class FactStore:
     ) -> pl.DataFrame:
         """The fact as it stood: rows that had happened by `at` and were known by `known`.
 
-        For an entity or a scheduled fact, the rows known by then; an entity is reduced to its current state, the
-        latest row by `at`, then `known`, then order of appending.
+        What an entity or a scheduled fact says may lie ahead, so its rows count from `known` on, as in features. An
+        entity is reduced to its current state, the latest row by `at`, then `known`, then order of appending. Where
+        `known` is later than `at`, rows of an entity learned in between count only if they had happened by `at`: what
+        was so then, as far as is known now.
 
         Args:
             fact: The fact or its name.
@@ -306,11 +317,11 @@ class FactStore:
         rows = self.scan(kind, known_before=learned)
         if kind.schema.scheduled:
             return rows.sort("at", "known", "seq").collect()
-        rows = rows.filter(pl.col("at") <= moment).sort("at", "known", "seq")
         if kind.schema.entity:
+            rows = rows.filter((pl.col("at") <= moment) | (pl.col("known") <= moment)).sort("at", "known", "seq")
             rows = rows.group_by(kind.schema.key, maintain_order=True).last()
             return rows.select([*kind.schema.columns, *SYSTEM]).sort(kind.schema.key).collect()
-        return rows.collect()
+        return rows.filter(pl.col("at") <= moment).sort("at", "known", "seq").collect()
 
 
 def as_frame(data: Any) -> pl.DataFrame:

@@ -57,10 +57,10 @@ class Studio:
         self.root, self.clock = root, clock
         self.config = _read_config(root)
         self.engine: str | None = engine or self.config.get("engine")
-        self.registry = Registry(root / "studio.db")
+        self.registry = Registry(root / "studio.db", clock)
         self.graph = Graph(self.registry)
         self.quarantine = Quarantine(root / "quarantine")
-        self.releases = Releases(self.registry, self.graph, clock)
+        self.releases = Releases(self.registry, self.graph)
         self._features: dict[str, Features] = {}
         self._decisions: dict[str, Decision] = {}
         self.domains: dict[str, domains.Domain] = {}
@@ -227,7 +227,8 @@ class Studio:
             clock: Whether the hour and the weekday (UTC) are columns.
             action: Whether the candidate's id is a column.
             seed: Of everything random.
-            consent: Leave out units without consent in force for this purpose, at the time of training.
+            consent: A further purpose that units must have allowed, beside the one that the decision names. Rows of
+                units without consent in force at the time of training are left out, wherever the labels come from.
             dry: Fit and return, record nothing.
         """
         from matinee.workshop import train
@@ -245,8 +246,8 @@ class Studio:
         facts: Sequence[type[Fact]] = (),
         uses: Sequence[str] = (),
         record: Mapping[str, Any] | None = None,
-    ) -> str:
         learned_until: datetime | None = None,
+    ) -> str:
         """Keep a scorer of one's own under the next version of its name, drawn in the lineage with the facts it saw.
 
         Args:
@@ -480,12 +481,25 @@ class Studio:
     # -- insight
 
     def choices(
-        self, decision: str, since: datetime | None = None, until: datetime | None = None, limit: int | None = None
+        self,
+        decision: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """Sealed choices of a decision, newest first."""
+        """Sealed choices of a decision, newest first.
+
+        Args:
+            decision: Its name.
+            since: Choices from this time on.
+            until: Choices before this time.
+            limit: This many at most.
+            columns: These columns only, in this order: the others are not read. All of them where not given.
+        """
         from matinee.sealing import choices
 
-        return choices(self, decision, since=since, until=until, limit=limit)
+        return choices(self, decision, since=since, until=until, limit=limit, columns=columns)
 
     def impact(self, uri: str) -> Impact:
         """What depends on a thing."""
@@ -512,6 +526,7 @@ class Studio:
         from matinee.guards import consents
         from matinee.rights import in_force
 
+        self.live.poll()
         now = self.clock()
         allowed, rule = in_force(self.live.features_of(consents(), person, now), purpose, now)
         if not allowed:

@@ -10,7 +10,7 @@ from matinee.decisions import Decision
 from matinee.exceptions import RefusedError
 from matinee.releases import Release
 from matinee.results import Table
-from matinee.rewarded import mature_before, rewarded_slots
+from matinee.rewarded import SLOT_COLUMNS, mature_before, rewarded_slots
 from matinee.times import from_us
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def trial(studio: Studio, decision: Decision, *, planned: int = PLANNED) -> Tria
     if live is None:
         raise RefusedError(f"decision {decision.name!r} has no release, must have one to be read")
     since = from_us(int(live.at * 1e6))
-    log = studio.choices(decision.name, since=since, until=mature_before(decision, studio.clock()))
+    until = mature_before(decision, studio.clock())
+    log = studio.choices(decision.name, since=since, until=until, columns=[*SLOT_COLUMNS, "arm"])
     log = log.filter(pl.col("policy").is_in([a.policy for a in live.arms]))
     if not len(log):
         raise RefusedError(

@@ -74,8 +74,8 @@ def train(
         if not isinstance(rows, pl.DataFrame):
             raise BadInputError(f"labels gave {type(rows).__name__}, must give a Polars frame")
     refuse_leaks(inputs.names(), rows.columns)
-    purpose = consent or decision.consent
-    rows, refused = _consenting(rows, purpose, source, now)
+    purposes = [one for one in dict.fromkeys((decision.consent, consent)) if one is not None]
+    rows, refused = _consenting(rows, purposes, source, now)
     training = assemble(
         decision, rows, inputs, source, unit_features=unit, item_features=item, parts=parts, entity=entity
     )
@@ -96,12 +96,13 @@ def train(
         "parameters": dict(model.parameters),
         "seed": seed,
         "rows": training.X.height,
-        "refused_without_consent": refused,
-        "consent": purpose,
+        "refused_without_consent": sum(refused.values()),
+        "refused_by_rule": refused,
+        "consent": purposes,
         "as_of": now.isoformat(),
-        "data_digest": training.digest,
         "until": None if cut is None else cut.isoformat(),
         "learned_until": _newest(rows),
+        "data_digest": training.digest,
         "labels": _described(labels),
         "columns": training.X.columns,
         "context": list(context),
@@ -126,8 +127,8 @@ def keep(
     facts: Sequence[type[Fact]],
     uses: Sequence[str],
     record: Mapping[str, Any] | None,
-) -> str:
     learned_until: datetime | None,
+) -> str:
     """See `Studio.keep`."""
     source = Pinned(studio.facts)
     for fact in facts:
@@ -239,25 +240,31 @@ def _from_log(
     return slots.with_columns(pl.col("reward").alias("y"), group.alias("group")).drop("reward")
 
 
-def _consenting(rows: pl.DataFrame, purpose: str | None, source: Pinned, now: datetime) -> tuple[pl.DataFrame, int]:
-    """Only the rows of units that have allowed the purpose, as of the training; how many rows were left out."""
-    if purpose is None:
-        return rows, 0
+def _consenting(
+    rows: pl.DataFrame, purposes: Sequence[str], source: Pinned, now: datetime
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Only the rows of units that have allowed every purpose, as of the training; and rows left out, by the rule."""
+    if not purposes:
+        return rows, {}
     import polars as pl
 
     from matinee.guards import consents
 
-    people = rows.select(pl.col("unit").cast(pl.String).alias("person")).unique()
-    asked = people.with_columns(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias("at"))
-    histories = consents().batch(source, asked)
-    agreed = [h["person"] for h in histories.iter_rows(named=True) if in_force(h, purpose, now)[0]]
-    kept = rows.filter(pl.col("unit").cast(pl.String).is_in(agreed))
+    units = rows.select(pl.col("unit").cast(pl.String).alias("person"))
+    asked = units.unique().drop_nulls().with_columns(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias("at"))
+    denied = {None: "the row names no unit"}
+    for history in consents().batch(source, asked).iter_rows(named=True):
+        rules = (in_force(history, purpose, now) for purpose in purposes)
+        denied[history["person"]] = next((rule for allowed, rule in rules if not allowed), "")
+    rule = pl.Series([denied[person] for person in units["person"]], dtype=pl.String)
+    refused = {str(r): int(n) for r, n in rule.filter(rule != "").value_counts(name="rows").sort("rows").iter_rows()}
+    kept = rows.filter(rule == "")
     if not len(kept):
         raise BadInputError(
-            f"no unit has consent for {purpose!r} in force, must have some to train on: append Consent facts, "
-            "or ask for them in the product"
+            f"no unit has consent for {' and '.join(map(repr, purposes))} in force ({'; '.join(refused)}), must have "
+            "some to train on: append Consent facts, or ask for them in the product"
         )
-    return kept, len(rows) - len(kept)
+    return kept, refused
 
 
 def _described(labels: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import matinee as mt
 from loop.running import Clock, decide_many, history, live_without_gates, open_films
 from loop.small_domain import Watched, front, habit
-from matinee.exceptions import RefusedError, ReleaseError
+from matinee.exceptions import BadInputError, RefusedError, ReleaseError
 from matinee.judge import Evaluation
 from matinee.releases import Release
 from matinee.trial import Trial
@@ -251,6 +252,13 @@ def test_without_consent_a_unit_is_neither_profiled_nor_trained_on(served: mt.St
     model = served.train("letter", mt.Logistic(), on=[served.features["voice"]], labels=labels, name="letters", action=True)
     record = served.graph.get(f"model://{model.name}").data
     assert (record["rows"], record["refused_without_consent"]) == (2, 8)
+    rules = {f"consent for 'letters' {why}": 2 for why in ("was withdrawn", "has ended")}
+    assert record["refused_by_rule"] == {**rules, "no consent for 'letters' was ever given": 4}
+    by_function: dict[str, Any] = {"on": [served.features["voice"]], "labels": lambda source: labels, "action": True}
+    model = served.train("letter", mt.Logistic(), name="letters", **by_function)
+    assert served.graph.get(f"model://{model.name}").data["refused_without_consent"] == 8
+    with pytest.raises(BadInputError, match="no unit has consent for 'letters' and 'voice' in force"):
+        served.train("letter", mt.Logistic(), consent="voice", **by_function)
     live_without_gates(served, "letter", mt.Softmax(model))
     seen = {}
     for unit in units:
