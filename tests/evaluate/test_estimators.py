@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 
 from matinee.evaluate import METHODS, Logged, terms
 from matinee.evaluate.estimators import Terms, slope
+from matinee.evaluate.intervals import standard_error
 from matinee.exceptions import BadInputError, MatineeError, UnknownNameError
 
 from .worlds import logs, two_arms
@@ -129,6 +131,16 @@ def test_slope_keeps_the_narrow_one_until_the_wide_ones_disagree() -> None:
     assert slope([narrow, wide], None, 1_000) is narrow
     biased = Terms(5.0, noise, lam=1.0)
     assert slope([biased, wide], None, 1_000) is wide
+
+
+def test_slope_compares_with_the_published_slack() -> None:
+    # A narrower candidate passes while it is off by at most its own half-width and sqrt(6) - 1 = 1.449 of the wider one's.
+    signs = np.tile([1.0, -1.0], 500)
+    half = float(special.stdtrit(999, 0.9)) * standard_error(signs, None, 1_000)
+    wide = Terms(0.0, signs)
+    for share, passes in ((1.40, True), (1.50, False)):
+        narrow = Terms(half * (0.1 + share), 0.1 * signs)
+        assert slope([wide, narrow], None, 1_000) is (narrow if passes else wide)
 
 
 def test_slope_is_used_where_no_constant_is_given() -> None:

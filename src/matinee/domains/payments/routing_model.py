@@ -149,7 +149,10 @@ class RoutingModel:
         return sigmoid(logits + drift.replay(logits, self._segments_of(views["full"]), action, approved))
 
     def observe(self, attempts: pl.DataFrame) -> None:
-        """Take in answers, in order of time: what serving does as they arrive."""
+        """Take in answers, in order of time, for a service that feeds them back to the model as they arrive.
+
+        A studio does not: what it serves decides by the filter as training left it, until it is trained again.
+        """
         views = self._views(payments(attempts))
         action, approved = self._answers(attempts)
         self.drift.replay(self._logits(self._models, views), self._segments_of(views["full"]), action, approved)
