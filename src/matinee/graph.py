@@ -103,9 +103,10 @@ class Graph:
         """
         rows = self._registry.query("SELECT uri, kind, name, data, at FROM nodes WHERE uri = ?", uri)
         if not rows:
-            named = [n.uri for n in self.nodes() if uri in (n.name, n.name.rpartition("@")[0])]
+            exact = [n.uri for n in self.nodes() if n.name == uri]
+            named = exact or [n.uri for n in self.nodes() if n.name.rpartition("@")[0] == uri][-3:]  # newest versions
             if named:
-                listed = " or ".join(map(repr, named[-3:]))  # the newest versions
+                listed = " or ".join(map(repr, named))
                 raise MatineeError(f"uri == {uri!r}, must be a URI: kind and name; did you mean {listed}?")
             raise UnknownNameError("uri", uri, [n.uri for n in self.nodes()])
         return _node(rows[0])

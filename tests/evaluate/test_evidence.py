@@ -298,3 +298,14 @@ def test_one_slot_is_compared_as_a_single_action() -> None:
     assert (single.difference, single.low, single.safe_bound) == pytest.approx(
         (listed.difference, listed.low, listed.safe_bound)
     )
+
+
+@pytest.mark.parametrize("usual", [0.0, 1.0, -7.0])
+def test_an_event_is_what_differs_from_the_usual_reward(usual: float) -> None:
+    # Nearly everybody pays: the four who do not are the events, and too few to judge by.
+    reward = np.full(400, usual)
+    reward[:4] += 1.0
+    found = estimate(Logged(reward, np.full(400, 0.5), np.full(400, 0.5)), "snips")
+    assert [one.kind for one in found.refusals] == ["events"]
+    assert found.refused is not None
+    assert found.refused.startswith("4 effective events")
