@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,15 +56,14 @@ def examine_folder(root: Path) -> Report:
     if not (root / "studio.json").is_file():
         where = f"{root} holds no studio.json"
         return Report((Finding("studio", BAD, where, f"make one: matinee init --studio {root}"),))
-    recorded = json.loads((root / "studio.json").read_text()).get("root")
-    if recorded != str(root.resolve()):
-        mend = f"move it back to {recorded}, or append its facts to a new studio: tables store whole addresses"
-        return Report((Finding("place", BAD, f"the studio was made at {recorded} and is now elsewhere", mend),))
     try:
         with open_studio(root) as studio:
             return examine(studio)
     except MatineeError as error:
-        return Report((Finding("opening", BAD, str(error), "mend what the message names, then run this again"),))
+        said = str(error)
+    except Exception as error:  # noqa: BLE001  # a file that no longer is what it was is a finding, not a traceback
+        said = f"{type(error).__name__}: {error}"
+    return Report((Finding("opening", BAD, said, "mend what the message names, then run this again"),))
 
 
 def examine(studio: Studio) -> Report:
@@ -94,7 +92,7 @@ def _tables(studio: Studio) -> Iterator[Finding]:
     names = studio.tables.names()
     for name in names:
         files = studio.tables.files(name)
-        missing += sum(not Path(f.path.removeprefix("file://")).exists() for f in files)
+        missing += sum(not Path(f.path).exists() for f in files)
         if len(files) > 8 * 16:
             small += 1
     if missing:

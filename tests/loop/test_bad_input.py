@@ -200,7 +200,7 @@ def test_a_folder_that_was_moved_or_copied_says_where_it_was_made(tmp_path: Path
     with pytest.raises(StorageError, match=r"must be .*here.*where its tables were made"):
         mt.open(tmp_path / "there")
     [found] = examine_folder(tmp_path / "there").findings
-    assert (found.check, found.state) == ("place", "broken")
+    assert (found.check, found.state) == ("opening", "broken")
     assert str(tmp_path / "here") in found.detail
     with open_films(tmp_path / "here", clock) as studio:
         assert len(studio.as_of(Film)) == 1
