@@ -21,6 +21,7 @@ from matinee.evaluate import (
     estimate,
     estimate_all,
 )
+from matinee.evaluate.evidence import overlap
 from matinee.evaluate.thresholds import Overlap, refusals
 from matinee.exceptions import BadInputError, MatineeError, UnknownNameError
 
@@ -309,3 +310,12 @@ def test_an_event_is_what_differs_from_the_usual_reward(usual: float) -> None:
     assert [one.kind for one in found.refusals] == ["events"]
     assert found.refused is not None
     assert found.refused.startswith("4 effective events")
+
+
+def test_a_refusal_names_the_actions_that_hold_half_of_the_squared_weights() -> None:
+    weights = np.array([9.0] * 10 + [3.0] * 10 + [1.0] * 80)
+    action = np.array(["rare"] * 10 + ["some"] * 10 + ["usual"] * 80)
+    log = Logged(np.ones(100), 1.0 / weights, np.ones(100), action=action)
+    assert overlap(log, log.weights, log.reward, Thresholds()).heaviest == ("rare",)
+    even = Logged(np.ones(99), np.full(99, 0.5), np.ones(99), action=np.repeat(["a", "b", "c"], 33))
+    assert len(overlap(even, even.weights, even.reward, Thresholds()).heaviest) == 2

@@ -95,6 +95,15 @@ def test_contributions_add_up_to_the_log_odds() -> None:
     assert model.contributions(rows.X).sum_horizontal().to_numpy() == pytest.approx(np.log(p / (1 - p)), abs=1e-9)
 
 
+def test_contributions_are_those_of_the_newest_fit() -> None:
+    X = pl.DataFrame({"hours": np.tile([1.0, 9.0], 100)})
+    y = np.tile([0.0, 1.0], 100)
+    model = LightGBM(trees=5).fit(X, y)
+    before = model.contributions(X)["hours"][0]
+    after = model.fit(X, 1 - y).contributions(X)["hours"][0]
+    assert before < 0 < after
+
+
 def test_errors_name_what_the_user_wrote() -> None:
     rows = example_rows(LightGBM(), np.random.default_rng(5))
     with pytest.raises(MatineeError, match=r"objective == 'binray', must be one of .*; did you mean 'binary'"):
