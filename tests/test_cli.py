@@ -72,6 +72,12 @@ def test_init_again_changes_nothing(studio: str, capsys: pytest.CaptureFixture[s
     assert (again["domains"], again["decisions"]) == ("films", "pick")
 
 
+def test_init_takes_its_folder_by_place_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["init", str(tmp_path / "acme"), "--domain", "payments"]) == 0
+    assert "payments" in capsys.readouterr().out
+    assert (tmp_path / "acme" / "studio.json").is_file()
+
+
 def test_append_quarantine_and_retry(studio: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plays = tmp_path / "plays.csv"
     plays.write_text("user,film,seconds,at\n1,1,60,2026-11-01T00:00:00Z\n1,2,-5,2026-11-01T00:00:00Z\n2,2,9,2026-11-01T00:00:00Z\n")
@@ -100,7 +106,7 @@ def test_impact_leverage_doctor(studio: str, capsys: pytest.CaptureFixture[str])
     assert {"fact://watched", "decision://pick"} <= uris
     assert answer(capsys, "impact", "decision://pick", "--studio", studio)["notes"] == ["nothing depends on decision://pick"]
     assert "did you mean 'decision://pick'" in failure(capsys, "impact", "decision://pik", "--studio", studio)
-    assert "uri == 'pick', must be one of" in failure(capsys, "impact", "pick", "--studio", studio)
+    assert "uri == 'pick', must be a URI: kind and name; did you mean 'decision://pick'?" in failure(capsys, "impact", "pick", "--studio", studio)
     measures = {r["measure"]: r["value"] for r in answer(capsys, "leverage", "--studio", studio)["rows"]}
     assert measures["decisions live"] == "0 of 1"
     assert answer(capsys, "doctor", "--studio", studio)["notes"] == ["nothing is broken"]

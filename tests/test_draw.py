@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matinee.draw import FUNCTION, GREEDY, SOFTMAX, Component, Limit, distribution, fill_slots
+from matinee.draw import FUNCTION, GREEDY, SOFTMAX, Component, Limit, average_chances, distribution, fill_slots
 
 
 def uniform(n: int) -> list[Component]:
@@ -120,3 +120,25 @@ def test_one_softmax_draws_the_same_bits_whether_or_not_the_distribution_is_aske
     assert short[1].tolist() == full[1].tolist()
     walked = fill_slots(components, allowed, 10, limits=limits, forced=short[0])
     assert walked[1].tolist() == short[1].tolist()
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), limited=st.booleans())
+def test_average_chances_are_those_of_all_slates(seed: int, limited: bool) -> None:
+    """Against every slate of three out of five, each with its probability."""
+    rng = np.random.default_rng(seed)
+    parts = [Component(0.7, SOFTMAX, rng.normal(size=5)), Component(0.3, GREEDY, rng.normal(size=5))]
+    codes = np.array([0, 0, 1, 1, -1])
+    limits, slots = ([Limit(codes, 1)], 2) if limited else ([], 3)
+    allowed = np.array([True, True, True, True, seed % 2 == 0])
+    exact = np.zeros((slots, 5))
+    for slate in permutations(np.flatnonzero(allowed).tolist(), slots):
+        if limited and codes[slate[0]] == codes[slate[1]]:
+            continue
+        chance = fill_slots(parts, allowed, slots, limits=limits, forced=np.array(slate))[1]
+        for k, i in enumerate(slate):
+            exact[k, i] += chance.prod()
+    found = average_chances(parts, allowed, slots, limits=limits, draws=4000, rng=rng)
+    assert exact.sum(axis=1) == pytest.approx(1.0)
+    assert found == pytest.approx(exact, abs=0.02)
+    assert found[0] == pytest.approx(exact[0])

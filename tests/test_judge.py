@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
 
 import matinee as mt
+from matinee.decisions import choose
 from matinee.exceptions import BadInputError, MatineeError
+from matinee.scorers import register
 
 BEGAN = datetime(2026, 3, 1, tzinfo=UTC)
 CHOICES = 600
@@ -202,3 +205,57 @@ def test_what_is_advised_carries_its_drivers(studio: mt.Studio) -> None:
     assert [set(a.drivers) for a in made.advice] == [{"action"}, {"action"}]
     assert made.advice[0].option == "red"
     assert made.advice[0].drivers["action"] > made.advice[1].drivers["action"]
+
+
+@register
+class RedFirst:
+    """A scorer to which one option is worth far more than the others."""
+
+    kind: ClassVar[str] = "test-red-first"
+    name, needs = "", ()
+
+    def score(self, request: mt.Request, candidates: mt.Candidates) -> mt.Scores:
+        return mt.Scores(np.where(candidates.ids == "red", 5.0, 0.0))
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> RedFirst:
+        return cls()
+
+
+def test_a_title_that_would_be_shown_once_is_counted_once(tmp_path: Path) -> None:
+    """Three of six options a page, one of them worth 1. Under the logged slots above, the policy would show it in each."""
+    page = mt.Decision(
+        "page", unit="member", among=["red", "blue", "green", "grey", "pink", "teal"], slots=3,
+        reward=mt.own(lambda rows: (rows["action"] == "red").cast(pl.Float64)),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    with mt.open(tmp_path / "s", clock=lambda: BEGAN + timedelta(days=60)) as studio:
+        studio.use(mt.Domain("shop", facts=[Bought], decisions=[page]))
+        even = studio.save_policy("page", mt.Uniform())
+        assert page.options is not None
+        studio.log(
+            choose(
+                page, mt.Uniform(), mt.Request("page", i, BEGAN + timedelta(hours=i), {}, {}), page.options.candidates(),
+                uniforms=rng.random(3), policy_name=even,
+            )
+            for i in range(1200)
+        )  # fmt: skip
+        scorer = RedFirst()
+        scorer.name = studio.keep("red-first", scorer)
+        found = studio.evaluate("page", mt.Softmax(scorer, temperature=1.0, floor=0.05))
+        by_method = {e.method: e for e in found.evidence}
+        alone = by_method["independent-ips"]
+        assert alone.low is not None and alone.high is not None
+        # It stands first with chance .95 x .967 + .05 / 6 = .927, and it is on all but one page in a thousand.
+        assert alone.low <= 1.0 <= alone.high
+        assert alone.high < 1.2
+        assert found.logged_value == pytest.approx(0.5, abs=0.05)
+        studio.log([mt.Choice(
+            id="foreign", decision="page", unit=5, at=BEGAN + timedelta(days=55), policy="elsewhere",
+            candidates=["red", "blue"], action=["red", "blue"], propensities=[0.5, 1.0],
+        )])  # fmt: skip
+        again = studio.evaluate("page", mt.Softmax(scorer, temperature=1.0, floor=0.05))
+        assert "independent-ips" not in {e.method for e in again.evidence}, "of a foreign draw only the prefix is known"

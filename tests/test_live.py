@@ -324,6 +324,14 @@ def test_a_row_that_a_generation_has_is_not_taken_in_again(two: tuple[mt.Studio,
         assert serving.live.features_of(consents, person, datetime.now(UTC))["granted"] == [True]
 
 
+def test_a_preview_is_no_decision(folder: Path) -> None:
+    with mt.open(folder) as studio:
+        studio.decide("front", 7, dry=True)
+        assert studio.health()["counts"].get("decisions:front", 0) == 0
+        studio.decide("front", 7)
+        assert studio.health()["counts"]["decisions:front"] == 1
+
+
 def test_numbers_of_rows_are_in_the_order_of_commits(
     two: tuple[mt.Studio, mt.Studio], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_terms_add_subtract_and_scale_and_costs_are_of_the_action() -> None:
     reward = 2 * mt.did(Played, within="2h") / 4 - mt.cost({10: 0.1, 20: 0.2})
     assert rewards(reward, (NOW + HOUR, "a", 1, 20, 9.0)) == pytest.approx([-0.1, 0.3, -0.1])
     assert repr(reward).endswith("− cost of the action")
+    assert "within 10 min" in repr(mt.did(Played, within="10m"))
     columns: list[str] = []
     found = slot_rewards(
         mt.cost("fee"), CHOICES, lambda _f: pl.LazyFrame(), unit="member", among="title",

@@ -229,6 +229,76 @@ def fill_slots(
     return picked[:filled], chance[:filled], matrix[:filled]
 
 
+@lru_cache(maxsize=1)
+def _averaging() -> Callable[..., None]:
+    import numba
+    import numpy as np
+
+    fill = _kernel()
+
+    @numba.njit(cache=True, fastmath=False)
+    def average(weights, kinds, values, allowed, codes, limits, uniforms, mean):  # type: ignore[no-untyped-def]
+        slots, n = mean.shape
+        forced = np.full(slots, -1, np.int64)
+        picked, chance, matrix = np.empty(slots, np.int64), np.empty(slots), np.zeros((slots, n))
+        for draw in range(uniforms.shape[0]):
+            filled = fill(
+                weights, kinds, values, allowed.copy(), codes, limits, forced, uniforms[draw], picked, chance, matrix
+            )
+            for k in range(filled):
+                for i in range(n):
+                    mean[k, i] += matrix[k, i] / uniforms.shape[0]
+
+    kernel: Callable[..., None] = average
+    return kernel
+
+
+def average_chances(
+    components: Sequence[Component],
+    allowed: np.ndarray[Any, Any],
+    slots: int,
+    *,
+    limits: Sequence[Limit] = (),
+    draws: int = 32,
+    rng: np.random.Generator,
+) -> np.ndarray[Any, Any]:
+    """Chance of each candidate in each slot, whatever stands above it: conditional chances averaged over drawn slates.
+
+    No more noise than the slots above bring: each drawn slate gives the whole distribution of every slot, and the
+    numbers it is drawn by are spread evenly (a Latin hypercube, McKay, Beckman and Conover 1979).
+
+    Args:
+        components, allowed, slots, limits: As in `fill_slots`; no component may be a FUNCTION.
+        draws: Slates to average over.
+        rng: Source of chance.
+
+    Returns:
+        Shape (slots, candidates); a row sums to the chance that the slot is filled.
+
+    Example:
+        >>> import numpy as np
+        >>> even = Component(1.0, SOFTMAX, np.zeros(4))
+        >>> average_chances([even], np.ones(4, bool), 2, draws=8, rng=np.random.default_rng(0))[0].tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+    import numpy as np
+
+    n = len(allowed)
+    mean = np.zeros((min(slots, n), n))
+    even = np.tile((np.arange(draws) + 0.5) / draws, (len(mean), 1))
+    _averaging()(
+        np.array([c.weight for c in components]),
+        np.array([c.kind for c in components], np.int64),
+        np.array([c.values for c in components], np.float64),
+        np.array(allowed, np.bool_),
+        np.array([c.codes for c in limits], np.int64).reshape(len(limits), n),
+        np.array([c.limit for c in limits], np.int64),
+        np.ascontiguousarray(rng.permuted(even, axis=1).T),
+        mean,
+    )
+    return mean
+
+
 def _fill_general(
     components: Sequence[Component],
     open_: np.ndarray[Any, Any],

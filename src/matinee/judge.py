@@ -20,10 +20,10 @@ import numpy as np
 
 from matinee import catalogue
 from matinee.decisions import Decision
-from matinee.draw import Limit, fill_slots
+from matinee.draw import FUNCTION, Limit, average_chances, fill_slots
 from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, estimate_all, slate_terms, terms
 from matinee.evaluate.intervals import Interval, skewed_interval
-from matinee.exceptions import RefusedError
+from matinee.exceptions import RefusedError, UnknownNameError
 from matinee.policies import Candidates, Policy, Request
 from matinee.results import Table, number
 from matinee.rewarded import mature_before, rewarded_slots
@@ -40,6 +40,7 @@ Array = np.ndarray[Any, Any]
 LEARNED = "the policy learned from them, or they are older than what it learned from"
 SHARED = "what followed them may have been learned as the reward of a choice before them"
 RESOLUTION = timedelta(microseconds=1)
+DRAWS = 32  # slates over which chances in a slot are averaged, whatever stands above it
 GENERATIONS = 64  # candidate columns are rebuilt for at most so many different generations
 
 
@@ -105,7 +106,7 @@ class Evaluation(Table):
             for one in self.evidence
         ]
         if not rows:
-            return [{"policy": self.policy, "method": "none", "value": None, "choices": 0}]
+            return [{"policy": self.policy, "method": "none", "value": None, "interval": None, "choices": 0}]
         if self.logged is not None:
             rows.append(
                 {
@@ -195,10 +196,12 @@ def evaluate(
             decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, said
         )
         return _kept(studio, result, record)
-    walked = _walk(studio, decision, ready, log)
-    other = None if rival is None else _walk(studio, decision, rival, log)
-    data = _weighed(decision, log, walked, q, name, seed)
-    base = None if other is None else _weighed(decision, log, other, q, against, seed)
+    slots = log.rewards.shape[1]
+    drawn = _drawn_alone(studio, decision, log, seed)
+    walked = _walk(studio, decision, ready, log.frame, slots, seed + 1)
+    other = None if rival is None else _walk(studio, decision, rival, log.frame, slots, seed + 1)
+    data = _weighed(decision, log, walked, drawn, q, name, seed)
+    base = None if other is None else _weighed(decision, log, other, drawn, q, against, seed)
     result = _result(decision, log, name, data, base, against, thresholds or Thresholds())
     return _kept(studio, replace(result, judged_on=said), record)
 
@@ -300,17 +303,19 @@ class _Walked:
     """A policy along the log: conditional probabilities of what was logged, and its whole distribution by slot."""
 
     chance: Array  # (n, slots)
+    alone: Array | None  # (n, slots): the same whatever stands above; None for one slot and where it is not known
     matrices: list[Array]  # one (slots, candidates) a choice
     candidates: list[Array]  # ids as text, one array a choice
     logged: list[Array]  # index of each logged action among the candidates
 
 
-def _walk(studio: Studio, decision: Decision, policy: Policy, log: _Log) -> _Walked:
-    features = _features(studio, decision, policy, log.frame)
-    tables = _generations(studio, decision, log.frame)
-    chance = np.ones(log.rewards.shape)
+def _walk(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFrame, slots: int, seed: int) -> _Walked:
+    features = _features(studio, decision, policy, frame)
+    tables = _generations(studio, decision, frame)
+    chance, alone = np.ones((len(frame), slots)), np.ones((len(frame), slots))
+    known, rng = slots > 1, np.random.default_rng(seed)
     matrices, ids, logged = [], [], []
-    for i, row in enumerate(log.frame.iter_rows(named=True)):
+    for i, row in enumerate(frame.iter_rows(named=True)):
         names: list[str] = row["candidates"]
         position = {name: k for k, name in enumerate(names)}
         forced = np.array([position[a] for a in row["action"]], np.int64)
@@ -321,15 +326,42 @@ def _walk(studio: Studio, decision: Decision, policy: Policy, log: _Log) -> _Wal
         request = Request(decision.name, row["unit"], row["at"], context, unit)
         groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
         limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
-        _, p, matrix = fill_slots(
-            policy.components(request, candidates), np.ones(len(names), np.bool_), len(forced),
-            limits=limits, forced=forced, full=True,
-        )  # fmt: skip
+        parts, open_ = policy.components(request, candidates), np.ones(len(names), np.bool_)
+        _, p, matrix = fill_slots(parts, open_, len(forced), limits=limits, forced=forced, full=True)
         chance[i, : len(p)] = p
+        known = known and all(c.kind != FUNCTION for c in parts)
+        if known:
+            mean = average_chances(parts, open_, len(forced), limits=limits, draws=DRAWS, rng=rng)
+            alone[i, : len(forced)] = mean[np.arange(len(forced)), forced]
         matrices.append(matrix)
         ids.append(np.array(names))
         logged.append(forced)
-    return _Walked(chance, matrices, ids, logged)
+    return _Walked(chance, alone if known else None, matrices, ids, logged)
+
+
+def _drawn_alone(studio: Studio, decision: Decision, log: _Log, seed: int) -> Array | None:
+    """Chance of each logged action in its slot, whatever stood above it, under the policy that drew it, (n, slots).
+
+    None where a policy is not in this studio (an imported log), or has no chances of that kind.
+    """
+    import polars as pl
+
+    slots = log.rewards.shape[1]
+    if slots == 1:
+        return None
+    chances = np.ones(log.rewards.shape)
+    for name in log.frame["policy"].unique().sort().to_list():
+        rows = (log.frame["policy"] == name).to_numpy()
+        try:
+            drew = studio.policy(name)
+        except UnknownNameError:
+            return None
+        walked = _walk(studio, decision, drew, log.frame.filter(pl.Series(rows)), slots, seed)
+        if walked.alone is None:
+            return None
+        # The slots that did stand above are one more draw: what was drawn has a chance.
+        chances[rows] = (DRAWS * walked.alone + walked.chance) / (DRAWS + 1)
+    return chances
 
 
 def _features(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -375,7 +407,9 @@ def _generations(studio: Studio, decision: Decision, frame: pl.DataFrame) -> Any
     return find
 
 
-def _weighed(decision: Decision, log: _Log, walked: _Walked, q: Any, name: str, seed: int) -> Logged | SlateLog:
+def _weighed(
+    decision: Decision, log: _Log, walked: _Walked, drawn: Array | None, q: Any, name: str, seed: int
+) -> Logged | SlateLog:
     frame = log.frame
     cluster = frame.select(_cluster()).to_series().to_numpy()
     logging = np.ones(log.rewards.shape)
@@ -388,8 +422,10 @@ def _weighed(decision: Decision, log: _Log, walked: _Walked, q: Any, name: str, 
             log.rewards[:, 0], logging[:, 0], walked.chance[:, 0], q=q_logged[:, 0], q_policy=q_policy[:, 0],
             cluster=cluster, action=np.array([a[0] for a in frame["action"].to_list()]), policy=name, estimated=estimated,
         )  # fmt: skip
+    both = drawn is not None and walked.alone is not None
     return SlateLog(
         log.rewards, logging, walked.chance, q=q_logged, q_policy=q_policy, mask=log.filled, cluster=cluster, policy=name,
+        slot_propensity=drawn if both else None, policy_slot_propensity=walked.alone if both else None,
         estimated=estimated,
     )  # fmt: skip
 

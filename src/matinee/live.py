@@ -100,10 +100,10 @@ class Live:
             policy = arms.policies[arm] if arms is not None else None
             candidates, items_at = serving.candidates.get(decision.name) or self._options(decision)
             choice = self._choose(decision, policy, unit, moment, context, candidates, items_at, name, arm)
-            self.counts[f"decisions:{decision.name}"] += 1
-            if choice.fallback:
-                self.counts[f"fallbacks:{decision.name}"] += 1
             ledger = None if dry else self.ledger
+            if ledger is not None:  # a preview is no decision
+                self.counts[f"decisions:{decision.name}"] += 1
+                self.counts[f"fallbacks:{decision.name}"] += choice.fallback is not None
         if ledger is not None:
             ledger.append(choice)  # outside the lock: requests that wait for the disk share one sync
             with self._lock:

@@ -272,4 +272,6 @@ def _fact_term(
 
 def _words(length: timedelta) -> str:
     hours = length.total_seconds() / 3600
-    return f"{hours / 24:g} d" if hours >= 48 and hours % 24 == 0 else f"{hours:g} h"
+    if hours >= 48 and hours % 24 == 0:
+        return f"{hours / 24:g} d"
+    return f"{hours:g} h" if hours >= 1 else f"{hours * 60:.3g} min"

@@ -90,8 +90,12 @@ def test_long_slates_are_refused_where_products_explode() -> None:
 def test_all_slate_estimators_side_by_side() -> None:
     log, _ = uniform_slates(20_000, items=4, slots=2)
     table = estimate_all(log)
-    assert [e.method for e in table.evidence] == ["interaction-ips", "independent-ips", "standard-ips"]
+    # Weights of single slots need marginal chances: without them the slots above are the log's, not the policy's.
+    assert [e.method for e in table.evidence] == ["interaction-ips", "standard-ips"]
     assert table.headline.method == "interaction-ips"
+    quarter = np.full(log.reward.shape, 0.25)
+    marginal = estimate_all(replace(log, slot_propensity=quarter, policy_slot_propensity=quarter))
+    assert [e.method for e in marginal.evidence] == ["interaction-ips", "independent-ips", "standard-ips"]
 
 
 def test_errors_say_what_would_be_right() -> None:

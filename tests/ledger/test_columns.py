@@ -49,6 +49,8 @@ def back(records: list[Choice]) -> list[Choice]:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     assert [choice_from_row(r) for r in table.to_pylist()] == records
+    older = table.drop_columns(["plan"]).to_pylist()  # sealed before there were plans
+    assert [choice_from_row(r) for r in older] == [msgspec.structs.replace(r, plan=None) for r in records]
     return [choice_from_row(r) for r in frame.to_dicts()]
 
 

@@ -72,6 +72,7 @@ def test_features_of_a_key_of_the_declared_kind(connect: Connect) -> None:
         values = {"plays": 3, "last": None, "key_was": "int", "at": "2026-05-01T12:00:00Z"}
         assert client.get("/features/taste/42").json() == {"features": "taste", "key": 42, "values": values}
         assert client.get("/features/card/42").json()["values"]["key_was"] == "str"
+        assert client.get("/features/card/shop%2F42").json()["key"] == "shop/42"
         wrong = client.get("/features/taste/forty")
         assert wrong.status_code == 400
         assert error_of(wrong)["message"] == "key == 'forty', must be a whole number for 'taste'"

@@ -28,19 +28,23 @@ app.command(quarantine)
 
 
 @app.command
-def init(*, studio: StudioPath = HERE, domain: list[str] | None = None, json: AsJson = False) -> None:
+def init(
+    folder: Path | None = None, *, studio: StudioPath = HERE, domain: list[str] | None = None, json: AsJson = False
+) -> None:
     """Make a studio in a new or empty folder.
 
-    Example: matinee init --studio acme --domain personalization --domain payments
+    Example: matinee init acme --domain personalization --domain payments
 
     Parameters
     ----------
+    folder: Path
+        Where; the same as --studio.
     domain: list[str]
         Installed domains to begin with; repeat for several.
     """
     from matinee.studio import open as open_studio
 
-    with open_studio(studio, domains=domain or []) as made:
+    with open_studio(folder or studio, domains=domain or []) as made:
         show(
             {
                 "studio": str(made.root),

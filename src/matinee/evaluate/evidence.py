@@ -281,7 +281,11 @@ def estimate_all(log: Logged | SlateLog, *, thresholds: Thresholds | None = None
     """
     limits = thresholds or Thresholds()
     if isinstance(log, SlateLog):
-        names = [name for name in SLATE_METHODS if name != "cascade-dr" or log.q is not None]
+        # Without marginals the weights of `independent-ips` stand under the logged slots above, and a policy that would
+        # have shown its best title once is counted as if it showed it in every slot.
+        lacking = set() if log.slot_propensity is not None or log.reward.shape[1] == 1 else {"independent-ips"}
+        lacking |= set() if log.q is not None else {"cascade-dr"}
+        names = [name for name in SLATE_METHODS if name not in lacking]
         return EvidenceTable(tuple(estimate(log, name, thresholds=limits, level=level) for name in names))
     names = [name for name in METHODS if log.q is not None or name in {"snips", "ips", "clipped-ips"}]
     state = overlap(log, log.weights, log.reward, limits)

@@ -210,7 +210,8 @@ def choice_from_row(row: Mapping[str, Any]) -> Choice:
     """The `Choice` of a row of the table `choices`, equal to the one that was logged.
 
     Args:
-        row: All columns, as `frame.to_dicts()` or `table.to_pylist()` gives them.
+        row: All columns, as `frame.to_dicts()` or `table.to_pylist()` gives them; those of a table that was sealed
+            before `plan` was one of its columns lack it.
     """
     return Choice(
         id=row["id"],
@@ -232,7 +233,7 @@ def choice_from_row(row: Mapping[str, Any]) -> Choice:
         cluster=row["cluster"],
         advice=msgspec.json.decode(row["advice"], type=list[Advice]),
         chosen_by=row["chosen_by"],
-        plan=None if row["plan"] is None else msgspec.json.decode(row["plan"], type=Plan),
+        plan=None if (plan := row.get("plan")) is None else msgspec.json.decode(plan, type=Plan),
     )
 
 

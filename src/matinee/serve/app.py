@@ -313,7 +313,7 @@ def create_app(studio: Studio, settings: ServeSettings | None = None, *, console
     routes: list[BaseRoute] = [
         Route("/decide/{decision}", Endpoint(service, "decide", service.decide, acts), methods=["POST"]),
         Route("/outcome", Endpoint(service, "outcome", service.outcome, acts), methods=["POST"]),
-        Route("/features/{name}/{key}", Endpoint(service, "features", service.features, looks), methods=["GET"]),
+        Route("/features/{name}/{key:path}", Endpoint(service, "features", service.features, looks), methods=["GET"]),
         Route("/health", Endpoint(service, "health", service.health, None, gated=False), methods=["GET"]),
         Route("/ready", Endpoint(service, "ready", service.ready, None, gated=False), methods=["GET"]),
         Route("/metrics", Endpoint(service, "metrics", service.show_metrics, looks, gated=False), methods=["GET"]),
