@@ -40,7 +40,7 @@ Array = np.ndarray[Any, Any]
 LEARNED = "the policy learned from them, or they are older than what it learned from"
 SHARED = "what followed them may have been learned as the reward of a choice before them"
 RESOLUTION = timedelta(microseconds=1)
-DRAWS = 32  # slates over which chances in a slot are averaged, whatever stands above it
+DRAWS = 16  # slates over which chances in a slot are averaged, whatever stands above it
 GENERATIONS = 64  # candidate columns are rebuilt for at most so many different generations
 
 
