@@ -55,7 +55,7 @@ def consent_frame(settings: Settings, m: Members) -> pl.DataFrame:
         pl.DataFrame({"person": person, "granted": granted, "at": joined, "known": joined}).with_columns(
             pl.lit(purpose).alias("purpose"), pl.lit(None, _STAMP).alias("until")
         )
-        for purpose, granted in (("personalization", m.personalization), ("training", m.training))
+        for purpose, granted in (("personalization", m.personalization), ("research", m.research))
     ]
     return pl.concat(parts).select("person", "purpose", "granted", "until", "at", "known")
 

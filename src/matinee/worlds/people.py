@@ -37,7 +37,7 @@ class Members:
     devices: np.ndarray  # (members, devices) shares
     taste: np.ndarray  # hidden, (members, dimensions)
     personalization: np.ndarray
-    training: np.ndarray
+    research: np.ndarray
     plan: np.ndarray  # index into PLANS
     network: np.ndarray  # index into NETWORKS
     debit: np.ndarray
@@ -77,7 +77,7 @@ def make_members(settings: Settings, genre_vectors: np.ndarray, rng: np.random.G
         devices=rng.dirichlet([2.2, 1.0, 0.5, 0.7], n),
         taste=taste,
         personalization=personalization,
-        training=personalization & (rng.random(n) < settings.consent_training),
+        research=personalization & (rng.random(n) < settings.consent_research),
         plan=plan,
         network=(rng.random(n) < 0.45).astype(np.int64),
         debit=rng.random(n) < 0.45,

@@ -49,7 +49,7 @@ class Settings:
     """Standard deviation of the logarithm of a member's visit rate."""
     consent_personalization: float = 0.90
     """Share of members who allow personalization."""
-    consent_training: float = 0.85
+    consent_research: float = 0.85
     """Share of those members who also allow their data to train models."""
 
     # Titles
@@ -161,7 +161,7 @@ class Settings:
         must(self.live_days, "live_days", typ=int, ge=0)
         must(self.slots, "slots", typ=int, ge=1)
         must(self.dimensions, "dimensions", typ=int, ge=1)
-        shares = ("kids_share", "joining_share", "consent_personalization", "consent_training", "launching_share",
+        shares = ("kids_share", "joining_share", "consent_personalization", "consent_research", "launching_share",
                   "licensed_share", "renewed_share", "appeal_quality", "patience", "stop_after_play", "offline_share",
                   "organic_share", "weekly_share", "outage_factor", "late_webhook_share")  # fmt: skip
         for name in shares:
