@@ -25,7 +25,7 @@ LAYERS = [
     {"facts", "validate", "files", "store"},
     {"features"},
     {"models"},
-    {"draw", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training"},
+    {"draw", "draw_kernels", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training"},
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing",
