@@ -94,7 +94,7 @@ def fill_slots(
             codes = np.array([c.codes for c in limits], np.int64).reshape(len(limits), n)
         from matinee.draw_kernels import fill
 
-        filled = fill(
+        filled = fill(  # type: ignore[no-untyped-call]  # a kernel
             np.array([c.weight for c in components]),
             np.array([c.kind for c in components], np.int64),
             values,
@@ -145,7 +145,7 @@ def average_chances(
     n = len(allowed)
     mean = np.zeros((min(slots, n), n))
     even = np.tile((np.arange(draws) + 0.5) / draws, (len(mean), 1))
-    average(
+    average(  # type: ignore[no-untyped-call]  # a kernel
         np.array([c.weight for c in components]),
         np.array([c.kind for c in components], np.int64),
         np.array([c.values for c in components], np.float64),

@@ -20,7 +20,7 @@ Progress = Callable[..., None]
 QUALIFIED = 1200  # seconds: a play of twenty minutes or more was meant
 PERIOD = 0.9  # share of the events, in time, that the recommenders of the ranker's own training may see
 MOST_LABELS = 2000
-EFFECTIVE = 25.0  # titles that a slot is drawn from, in effect
+EFFECTIVE = 60.0  # titles that a slot is drawn from, in effect: pages of ten need that much overlap to be judged
 FLOOR = 0.1  # share of the draw spread over everything allowed
 SAMPLED = 40  # candidates not chosen, beside each chosen one
 
