@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from matinee import guards as guarding
 from matinee.checks import must
 from matinee.choices import Advice, Choice, Id, new_id
-from matinee.draw import fill_slots
 from matinee.exceptions import DeclarationError, GuardError, MatineeError
 from matinee.guards import Guard
 from matinee.policies import Candidates, Policy, Request
@@ -250,21 +249,23 @@ def choose(
     if decision.mode == "advise":
         return _advise(decision, policy, request, candidates, narrowed, guarded, common)
     try:
-        components = policy.components(request, narrowed)
         for limit in guarded.limits:
             limit.codes = _dense(limit.codes)
-        picked, chance, _ = fill_slots(
-            components, _all(len(narrowed)), decision.slots, limits=guarded.limits, uniforms=uniforms
-        )
+        drawn = policy.draw(request, narrowed, decision.slots, limits=guarded.limits, uniforms=uniforms)
     except Exception as error:  # noqa: BLE001  # a model that fails must not take the page down: the record says why
         return fall_back(f"policy {policy_name or policy!r} failed: {type(error).__name__}: {error}", guarded.blocked)
+    ids, codes = narrowed.ids, [limit.codes for limit in guarded.limits]
+    if drawn.among is not None:
+        ids, codes = ids.take(drawn.among), [c.take(drawn.among) for c in codes]
+    if drawn.layout is not None:
+        common["context"]["layout"] = drawn.layout
     return Choice(
         **common,
-        candidates=narrowed.ids.tolist(),
+        candidates=ids.tolist(),
         blocked=dict(guarded.blocked),
-        groups={name: limit.codes.tolist() for name, limit in zip(guarded.limit_names, guarded.limits, strict=True)},
-        action=narrowed.ids.take(picked).tolist(),
-        propensities=chance.tolist(),
+        groups={name: c.tolist() for name, c in zip(guarded.limit_names, codes, strict=True)},
+        action=narrowed.ids.take(drawn.picked).tolist(),
+        propensities=drawn.chance.tolist(),
     )
 
 
@@ -327,12 +328,6 @@ def check_slate(decision: Decision, request: Request, candidates: Candidates, ac
         groups, counts = np.unique(codes[codes >= 0], return_counts=True)
         wrong += [f"{name}: {int(c)} from one group" for c in counts[counts > limit.limit].tolist() or [] if len(groups)]
     return wrong
-
-
-def _all(n: int) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    return np.ones(n, np.bool_)
 
 
 def _dense(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from matinee import catalogue
 from matinee.decisions import Decision
-from matinee.draw import Limit, fill_slots
+from matinee.draw import Limit
 from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, estimate_all, slate_terms, terms
 from matinee.evaluate.intervals import Interval, skewed_interval
 from matinee.exceptions import RefusedError
@@ -255,12 +255,9 @@ def _walk(studio: Studio, decision: Decision, policy: Policy, log: _Log) -> _Wal
         request = Request(decision.name, row["unit"], row["at"], context, unit)
         groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
         limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
-        _, p, matrix = fill_slots(
-            policy.components(request, candidates), np.ones(len(names), np.bool_), len(forced),
-            limits=limits, forced=forced, full=True,
-        )  # fmt: skip
-        chance[i, : len(p)] = p
-        matrices.append(matrix)
+        drawn = policy.draw(request, candidates, len(forced), limits=limits, forced=forced, full=True)
+        chance[i, : len(drawn.chance)] = drawn.chance
+        matrices.append(drawn.matrix)
         ids.append(np.array(names))
         logged.append(forced)
     return _Walked(chance, matrices, ids, logged)
