@@ -266,13 +266,9 @@ def reason(studio: mt.Studio, features: dict[str, Any], title: int, parts: dict[
         part = parts.get(name)
         if part is None or not seen:
             continue
-        at, known = part._positions(np.array([title]))
-        if not known[0]:
-            continue
-        back = part._known(seen)
-        pull = part.weights[back, at[0]]  # type: ignore[attr-defined]
-        if len(pull) and float(pull.max()) > 0:
-            because = int(part.titles[back[int(pull.argmax())]])
+        found = part.explain(seen, title)
+        if found and found[0][1] > 0:
+            because = found[0][0]
             return f"because you watched {names(studio, [because]).get(because, because)}"
     return "popular with members now"
 

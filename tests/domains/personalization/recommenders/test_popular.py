@@ -1,0 +1,18 @@
+"""Popularity, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.domains.personalization.recommenders.worlds import frame
+
+from matinee.domains.personalization.recommenders import Histories, Popular
+
+
+def test_popularity_fades_by_its_half_life() -> None:
+    rows = frame([(1, 10, 0), (2, 10, 10), (3, 20, 20), (4, 20, 20)])
+    plain = Popular().fit(Histories.of(rows))
+    assert plain.counts.tolist() == [2.0, 2.0]
+    faded = Popular(half_life=10.0).fit(Histories.of(rows))
+    assert faded.counts.tolist() == pytest.approx([0.25 + 0.5, 2.0])
+    assert faded.scores([10]).tolist() == pytest.approx(np.log1p([0.75, 2.0]).tolist())
