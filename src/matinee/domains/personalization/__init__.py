@@ -1,7 +1,8 @@
 """Personalization: which titles to show this member.
 
 `facts` what is known; `loaders` files to facts; `features` a member's taste and a title's standing; `recommenders`
-candidates from histories; `home` the decision and its recipe; `backtest` evidence from history.
+candidates from histories; `home` the decision and its recipe; `placement` a decision of logs without names; `backtest`
+evidence from history.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from matinee.domains.personalization.facts import FACTS
 from matinee.domains.personalization.features import FEATURES
 from matinee.domains.personalization.home import home, names, train, why
 from matinee.domains.personalization.loaders import IMPORTERS
+from matinee.domains.personalization.placement import placement
 
 domain = mt.Domain(
     name="personalization",
     title="Personalization",
     facts=FACTS,
     features=FEATURES,
-    decisions=[home],
+    decisions=[home, placement],
     importers=IMPORTERS,
     recipes={"home": train},
     backtests={"home": backtest},
