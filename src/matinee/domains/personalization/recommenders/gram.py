@@ -80,7 +80,7 @@ def invert(matrix: Array) -> Array:
         raise mt.MatineeError(
             "ridge is too small, must be larger: the matrix of what is played together cannot be inverted"
         )
-    found = factor.T
+    found = np.asarray(factor.T)
     _mirror(found, lower=True)
     return found
 
