@@ -113,7 +113,10 @@ class Decision:
             nothing at all. It must be safe under every guard.
         mode: "decide", "advise" or "plan".
         consent: The purpose for which a unit must have agreed to be profiled. Without consent in force, training
-            leaves the unit out, and its decisions see none of its features but those that guards read.
+            leaves the unit out, and its decisions see none of its features but those that guards read. The same
+            holds for one request whose context says `profiled=False`.
+        sheltered: Feature of the unit, read by one of the guards, that forbids profiling whatever was agreed, such as
+            `kids`.
         title: What people call it; the name where not given.
         reward_unit: What the reward is measured in: "plays", "EUR cents".
         description: One line for people.
@@ -139,6 +142,7 @@ class Decision:
         fallback: Id | Option | Sequence[Id] | None = None,
         mode: str = "decide",
         consent: str | None = None,
+        sheltered: str | None = None,
         title: str | None = None,
         reward_unit: str = "",
         description: str = "",
@@ -148,7 +152,7 @@ class Decision:
         self.name, self.unit = name, unit
         self.slots = must(slots, "slots", typ=int, ge=1)
         self.mode = must(mode, "mode", one_of=MODES)
-        self.reward, self.guards, self.consent = reward, tuple(guards), consent
+        self.reward, self.guards, self.consent, self.sheltered = reward, tuple(guards), consent, sheltered
         self.title, self.reward_unit, self.description = title or name.replace("_", " "), reward_unit, description
         if isinstance(among, type):
             among = among.schema.key
@@ -171,6 +175,8 @@ class Decision:
         for guard in self.guards:
             if not (hasattr(guard, "mask") and hasattr(guard, "name") and hasattr(guard, "reason")):
                 raise DeclarationError(f"guard {guard!r}, must have a name, a reason and mask(request, candidates)")
+        if sheltered is not None and not any(f.key == unit and sheltered in f.names for f in self.needs):
+            raise DeclarationError(f"sheltered == {sheltered!r}, must be a feature of the {unit} that a guard reads")
 
     @property
     def needs(self) -> list[Features]:
