@@ -4,6 +4,11 @@
 |---|---|---|
 | Popular | plays, with a half-life | members without a history, and the honest baseline |
 | Following | what is played soon after what (a decayed window) | the next title |
+| Successor | what comes next, linear in decayed blocks of the history (closed form) | the next title, up to 20,000 titles |
+| Chain | how much likelier each title of the history makes the next one, lag by lag | the next title beside Successor |
+| Transformer | what comes next, by self-attention (extra `torch`) | the next title where there is time to train |
+| Blend | logs of several, added with learnt weights | where several are good |
+| Staged | candidates of a blend, put in order by trees | the best order, where there is time to learn it |
 | Together | what is played by the same members (closed-form autoencoder) | taste over the long run |
 
 `conformance.check_recommender` tries out what the contract (`Recommender`) promises, on a recommender of anybody's.
@@ -12,19 +17,30 @@
 from __future__ import annotations
 
 from matinee.domains.personalization.recommenders.base import PROPOSE, Recommender, load_recommender, top
+from matinee.domains.personalization.recommenders.chain import Chain
+from matinee.domains.personalization.recommenders.ensemble import Blend
 from matinee.domains.personalization.recommenders.following import Following
 from matinee.domains.personalization.recommenders.histories import MOST_TITLES, Histories
 from matinee.domains.personalization.recommenders.popular import Popular
+from matinee.domains.personalization.recommenders.sequence import Block, Successor
+from matinee.domains.personalization.recommenders.stages import Staged
 from matinee.domains.personalization.recommenders.together import Together
+from matinee.domains.personalization.recommenders.transformer import Transformer
 
 __all__ = [
     "MOST_TITLES",
     "PROPOSE",
+    "Blend",
+    "Block",
+    "Chain",
     "Following",
     "Histories",
     "Popular",
     "Recommender",
+    "Staged",
+    "Successor",
     "Together",
+    "Transformer",
     "load_recommender",
     "top",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -41,6 +41,8 @@ class Recommender:
     or 50,000 events.
 
     Attributes:
+        kind: Its name in saved files.
+        logarithmic: Whether scores are logs of what behaves like probabilities, rather than that itself; see `Blend`.
         titles: Ids of the titles it knows, sorted.
         name: Name and version in the studio.
         learned: The histories it was fitted on, for `update`; never saved, so that no model file holds a person's
@@ -48,6 +50,7 @@ class Recommender:
     """
 
     kind: ClassVar[str] = ""
+    logarithmic: ClassVar[bool] = False
     titles: Array = field(default_factory=lambda: np.array([], np.int64))
     name: str = ""
     learned: Histories | None = field(default=None, repr=False, compare=False)
@@ -242,7 +245,7 @@ def top(scores: Array, k: int) -> Array:
     return np.asarray(candidates[np.argsort(-scores[candidates], kind="stable")][:k])
 
 
-def largest_first(pairs: Iterator[tuple[int, float]] | zip[tuple[int, float]]) -> list[tuple[int, float]]:
+def largest_first(pairs: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
     """Contributions summed by title, the largest first, nothings left out."""
     total: dict[int, float] = {}
     for title, value in pairs:

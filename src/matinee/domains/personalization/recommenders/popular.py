@@ -27,6 +27,7 @@ class Popular(Recommender):
     """
 
     kind: ClassVar[str] = "popular"
+    logarithmic: ClassVar[bool] = True
     counts: Array = field(default_factory=lambda: np.array([], np.float64))
     half_life: float = float("inf")
     newest: float = 0.0
