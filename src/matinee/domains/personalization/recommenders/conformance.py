@@ -75,6 +75,11 @@ def a_batch_agrees_with_single_calls(make: Make, rng: np.random.Generator) -> No
     for row, found in zip(rows.tolist(), table, strict=True):
         want = one.scores(others.history(row))
         expect(same(found, want), f"the batch differs from a single call for {len(others.history(row))} events")
+    own = Histories.of_sequences([*awkward(one.titles)[:5], one.titles.tolist()])
+    before = own.items.copy(), own.offsets.copy()
+    one.scores_of(own)  # in its own catalogue, with titles that come again
+    unchanged = np.array_equal(before[0], own.items) and np.array_equal(before[1], own.offsets)
+    expect(unchanged, "scores_of changed the histories it was asked about")
     expect(one.scores_of(others, rows[:0]).shape == (0, len(one.titles)), "no rows must give no rows")
     expect(same(one.scores_of(others), one.scores_of(others, np.arange(len(others)))), "rows=None must mean all rows")
 

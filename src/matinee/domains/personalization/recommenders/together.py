@@ -116,7 +116,9 @@ class Together(Recommender):
 
         known = (histories if rows is None else histories.rows(rows)).against(self.titles)
         seen = csr_array(
-            (np.ones(len(known.items), np.float32), known.items, known.offsets), (len(known), len(self.titles))
+            (np.ones(len(known.items), np.float32), known.items, known.offsets),
+            (len(known), len(self.titles)),
+            copy=True,  # what is asked about stays as it is: duplicates are summed in place
         )
         seen.sum_duplicates()
         seen.data[:] = 1.0  # a title counts once, however often it came
