@@ -34,7 +34,7 @@ from benchmarks.peers import lists_of
 from matinee.checks import must
 from matinee.domains.personalization.recommenders import Chain, Following, Histories, Popular, Successor, Together
 from matinee.domains.personalization.recommenders.base import blocks, top
-from matinee.domains.personalization.recommenders.choosing import choose, closed_forms
+from matinee.domains.personalization.recommenders.choosing import FORMS, choose, closed_forms
 from matinee.domains.personalization.recommenders.transformer import Transformer
 from matinee.evaluate.metrics import coverage, debiased_events
 
@@ -60,7 +60,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="processor seconds for ours; may come again (default 180 and 1500)",
     )
-    parser.add_argument("--systems", nargs="+", help=f"only these, of: matinee, {', '.join(systems(None))}, implicit")
+    parser.add_argument("--systems", nargs="+", help=f"only these, of: matinee, {', '.join(systems())}, implicit")
     parser.add_argument("--peer-python", default="", help="an interpreter that has implicit and RecTools")
     parser.add_argument("--seed", type=int, default=0)
 
@@ -115,7 +115,8 @@ def judged(scores: Scores, everything: Histories, back: int) -> Judged:
         # A title met before is never a candidate, the target included: a target met before cannot be found.
         table[np.repeat(np.arange(len(some)), part.lengths), part.items] = -np.inf
         own = table[np.arange(len(some)), targets[block]][:, None]
-        ranks.append((table > own).sum(axis=1) + ((table == own).sum(axis=1) - 1) / 2.0)
+        place = (table > own).sum(axis=1) + ((table == own).sum(axis=1) - 1) / 2.0
+        ranks.append(np.where(np.isfinite(own[:, 0]), place, np.inf))
         for i, row in enumerate(table):
             best = top(row, SHOWN)
             lists[block.start + i, : len(best)] = best
@@ -136,13 +137,11 @@ def metrics(found: Judged, everything: Histories, train: Histories, back: int) -
     }  # fmt: skip
 
 
-def systems(train: Histories | None) -> dict[str, Callable[[], Any]]:
+def systems(*, sparse: bool = False) -> dict[str, Callable[[], Any]]:
     """Single recommenders and plain peers that run in this process, by name."""
-    closed = closed_forms(train) if train is not None else {"long": None, "short": None, "sparse": None}
     return {
-        "popularity": Popular, "markov": lambda: MarkovWindow(sparse="sparse" in closed), "following": Following,
-        "together": Together, "chain": Chain,
-        **{f"successor-{name}": (lambda one=one: one) for name, one in closed.items()},
+        "popularity": Popular, "markov": lambda: MarkovWindow(sparse=sparse), "following": Following,
+        "together": Together, "chain": Chain, **{f"successor-{name}": make for name, make in FORMS.items()},
         "transformer": lambda: Transformer(seconds=600.0),
     }  # fmt: skip
 
@@ -157,7 +156,7 @@ def run(args: argparse.Namespace) -> list[Row]:
         )
     train = everything.without_last(2)
     dataset = f"{path.parent.name}/{path.name}, {len(everything):,} members, {len(everything.titles):,} titles"
-    known = systems(train)
+    known = systems(sparse="sparse" in closed_forms(train))
     asked = args.systems or ["matinee", "popularity", "markov", "implicit"]
     for name in asked:
         must(name, "systems", one_of=["matinee", *known, "implicit"])

@@ -76,10 +76,10 @@ def test_a_target_ranks_among_the_unseen_and_ties_count_half() -> None:
 def test_a_title_met_before_cannot_be_found_again() -> None:
     everything = Histories.of_sequences([[10, 20, 10], [10, 20, 30]])
     found = judged(lambda given, rows: np.ones((len(rows), 3), np.float32), everything, 1)
-    assert found.rank.tolist() == [1.0, 0.0]
+    assert found.rank.tolist() == [np.inf, 0.0]
     row = metrics(found, everything, everything.without_last(2), 1)
     assert row["coverage10"] == pytest.approx(1 / 3)
-    assert row["ndcg10"] == pytest.approx((1 / np.log2(3) + 1) / 2)
+    assert (row["hr10"], row["ndcg10"]) == (0.5, 0.5)
 
 
 def test_lists_of_a_peer_are_judged_by_place() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,12 @@ DENSE = 30  # events of a title; below, what is rarely seen together is regulari
 TIED = 0.9  # share of events at the same moment as another of the member, above which there is no order
 CLOSED_TITLES = 30_000  # largest catalogue of a closed form: two matrices of 3.6 GB
 WORTHWHILE = 240.0  # seconds of training below which a transformer adds nothing to the closed forms
+FORMS: dict[str, Callable[[], Successor]] = {
+    "long": lambda: Successor(blocks=LONG),
+    "short": lambda: Successor(blocks=SHORT),
+    # Hardly any pair occurs often: one block, little ridge, and a wide target.
+    "sparse": lambda: Successor(blocks=(Block(1, 20, 0.8),), ahead=0.8, ridge=5.0),
+}
 FLOPS = 5e10  # float32 operations a second of one core, in LAPACK
 TOUCH = 1.5e-8  # seconds to add to one cell of a matrix that does not fit into the cache
 
@@ -154,10 +161,8 @@ def _made(picked: str, histories: Histories, seconds: float, installed: bool, se
 
 def closed_forms(histories: Histories) -> dict[str, Successor]:
     """Sequence models worth trying, the best first: by how often a title is seen."""
-    if len(histories.items) / max(len(histories.titles), 1) < DENSE:
-        # Hardly any pair occurs often: one block, little ridge, and a wide target.
-        return {"sparse": Successor(blocks=(Block(1, 20, 0.8),), ahead=0.8, ridge=5.0)}
-    return {"long": Successor(blocks=LONG), "short": Successor(blocks=SHORT)}
+    dense = len(histories.items) / max(len(histories.titles), 1) >= DENSE
+    return {name: FORMS[name]() for name in (("long", "short") if dense else ("sparse",))}
 
 
 def cost_of(one: Successor, histories: Histories) -> float:
