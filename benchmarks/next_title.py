@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> list[Row]:
         )
     train = everything.without_last(2)
     dataset = f"{path.parent.name}/{path.name}, {len(everything):,} members, {len(everything.titles):,} titles"
-    known = systems(sparse="sparse" in closed_forms(train))
+    known = systems(sparse=not closed_forms(train))
     asked = args.systems or ["matinee", "popularity", "markov", "implicit"]
     for name in asked:
         must(name, "systems", one_of=["matinee", *known, "implicit"])

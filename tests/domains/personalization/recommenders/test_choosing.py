@@ -82,7 +82,16 @@ def test_what_costs_more_is_said_to_cost_more() -> None:
 
 def test_sparse_histories_take_another_recipe() -> None:
     assert set(closed_forms(histories())) == {"long", "short"}
-    assert set(closed_forms(histories(titles=2000))) == {"sparse"}
+    sparse = histories(titles=2000)
+    assert closed_forms(sparse) == {}
+    assert set(parts(choose(sparse, torch=False).recommender)) == {"following", "chain", "together"}
+
+
+def test_short_histories_are_fitted_again_with_the_newest_events() -> None:
+    for longest, again in ((40, False), (10, True)):
+        one = choose(histories(longest=longest), torch=False).recommender
+        assert isinstance(one, Staged)
+        assert one.refit == again
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 KINDS = ("popular", "together", "factors", "following", "blend", "staged", "transformer")
 FEW_EVENTS = 500  # below, nothing but popularity can be told from chance
 FEW_PAIRS = 200  # members with two events, from whose newest title an order is learnt
-DENSE = 30  # events of a title; below, what is rarely seen together is regularised otherwise
+DENSE = 30  # events of a title; below, a ridge regression adds nothing to counts of pairs (weight -.03 of 1 on Beauty)
+SHORT_HISTORY = 30  # events of a member; below, the newest one is much of what is known, and the parts are fitted again
 TIED = 0.9  # share of events at the same moment as another of the member, above which there is no order
 CLOSED_TITLES = 30_000  # largest catalogue of a closed form: two matrices of 3.6 GB
 WORTHWHILE = 240.0  # seconds of training below which a transformer adds nothing to the closed forms
@@ -66,7 +67,7 @@ def choose(
     """The recommender that is likely best within a time, by rules that say what they looked at.
 
     Few events: popularity. No order in time: a linear autoencoder, or factors above 30,000 titles. With an order: the
-    closed-form sequence model with as many blocks as the time allows beside chains and windows, put in order by trees;
+    closed-form sequence model with as many blocks as the time allows beside chain and window, put in order by trees;
     with the extra `torch` and time to train it, a transformer as one more part.
 
     Args:
@@ -127,42 +128,52 @@ def _made(picked: str, histories: Histories, seconds: float, installed: bool, se
         return Chosen(simple[picked], picked, tuple(why), 1.0)
     if picked == "transformer":
         return Chosen(Transformer(seconds=seconds, seed=seed), picked, (*why, f"trained for {seconds:.0f} s"), seconds)
+    # A blend is fitted again once its weights are known; trees, where the newest event is much of a history.
+    mean = len(histories.items) / max(len(histories), 1)
+    again = picked == "blend" or mean < SHORT_HISTORY
+    if again:
+        why.append(f"{mean:.0f} events a member: the parts are fitted again with the newest ones")
+    times = 2 if again else 1
     parts: dict[str, Recommender] = {"following": Following(), "chain": Chain()}
-    left = seconds - 2 * cost_of_counting(histories)
-    for name, one in closed_forms(histories).items():
-        cost = cost_of(one, histories)
+    left = seconds - times * cost_of_counting(histories)
+    forms = closed_forms(histories)
+    if not forms:
+        why.append("no closed form of sequences: titles are seen too rarely")
+    for name, one in forms.items():
+        cost = times * cost_of(one, histories)
         if cost <= left * 0.5:
             parts[name] = one
             left -= cost
             why.append(f"{name} with {len(one.blocks)} blocks: about {cost:.0f} s of {seconds:.0f}")
         else:
             why.append(f"no {name} with {len(one.blocks)} blocks: about {cost:.0f} s of the {left:.0f} s left")
-    if len(histories.titles) <= CLOSED_TITLES and (cost := len(histories.titles) ** 3 / FLOPS) < left * 0.2:
+    n = len(histories.titles)
+    if n <= CLOSED_TITLES and (cost := times * n**3 / FLOPS) < left * 0.5:
         parts["together"] = Together()
         left -= cost
     ordering = cost_of_ordering(histories, len(parts)) if picked == "staged" else 0.0
     planned = 0.0
     if not installed:
         why.append("no transformer: torch is not installed")
-    elif left - ordering < WORTHWHILE:
-        why.append(
-            f"no transformer: {max(left - ordering, 0):.0f} s are left for it, must be at least {WORTHWHILE:.0f}"
-        )
+    elif (left - ordering) / times < WORTHWHILE:
+        spare = max((left - ordering) / times, 0)
+        why.append(f"no transformer: {spare:.0f} s are left to train one, must be at least {WORTHWHILE:.0f}")
     else:
-        planned = 0.85 * (left - ordering)
-        parts["transformer"] = Transformer(seconds=planned, seed=seed, **network_for(histories, planned))
+        planned = 0.85 * (left - ordering) / times
+        parts["transformer"] = Transformer(seconds=planned, seed=seed, **network_for(planned))
         why.append(f"a transformer trained for {planned:.0f} s")
-    first = Blend(parts=parts, refit=picked == "blend")
+    spent = seconds - left + times * planned + ordering
+    first = Blend(parts=parts, refit=again)
     if picked == "blend":
-        return Chosen(first, picked, tuple(why), seconds - left + planned)
+        return Chosen(first, picked, tuple(why), spent)
     why.append(f"trees over {len(parts)} recommenders: about {ordering:.0f} s")
-    return Chosen(Staged(first=first, seed=seed), picked, tuple(why), seconds - left + planned + ordering)
+    return Chosen(Staged(first=first, refit=again, seed=seed), picked, tuple(why), spent)
 
 
 def closed_forms(histories: Histories) -> dict[str, Successor]:
-    """Sequence models worth trying, the best first: by how often a title is seen."""
+    """Sequence models worth trying, the best first; none where a title is hardly seen, for counts say all of it there."""
     dense = len(histories.items) / max(len(histories.titles), 1) >= DENSE
-    return {name: FORMS[name]() for name in (("long", "short") if dense else ("sparse",))}
+    return {name: FORMS[name]() for name in ("long", "short")} if dense else {}
 
 
 def cost_of(one: Successor, histories: Histories) -> float:
@@ -191,7 +202,7 @@ def cost_of_ordering(histories: Histories, parts: int) -> float:
     return 20.0 + members * (5e-3 + 4e-7 * parts * len(histories.titles))
 
 
-def network_for(histories: Histories, seconds: float) -> dict[str, Any]:
+def network_for(seconds: float) -> dict[str, Any]:
     """Settings of a transformer: longer training takes a lower rate and more dropout."""
     return {"rate": 1e-3, "dropout": 0.15} if seconds > 400 else {"rate": 2e-3, "dropout": 0.1}
 
