@@ -10,6 +10,9 @@
 | Blend | logs of several, added with learnt weights | where several are good |
 | Staged | candidates of a blend, put in order by trees | the best order, where there is time to learn it |
 | Together | what is played by the same members (closed-form autoencoder) | taste over the long run |
+| Factors | members and titles as vectors (implicit ALS) | the same above 30,000 titles |
+| Content | Factors, with vectors from descriptions for new titles | titles nobody has watched |
+| Continuing | how likely a title begun is gone on with | continue watching |
 
 `conformance.check_recommender` tries out what the contract (`Recommender`) promises, on a recommender of anybody's.
 """
@@ -18,7 +21,10 @@ from __future__ import annotations
 
 from matinee.domains.personalization.recommenders.base import PROPOSE, Recommender, load_recommender, top
 from matinee.domains.personalization.recommenders.chain import Chain
+from matinee.domains.personalization.recommenders.content import Content, Descriptions
+from matinee.domains.personalization.recommenders.continuing import Continuing
 from matinee.domains.personalization.recommenders.ensemble import Blend
+from matinee.domains.personalization.recommenders.factors import Factors
 from matinee.domains.personalization.recommenders.following import Following
 from matinee.domains.personalization.recommenders.histories import MOST_TITLES, Histories
 from matinee.domains.personalization.recommenders.popular import Popular
@@ -33,6 +39,10 @@ __all__ = [
     "Blend",
     "Block",
     "Chain",
+    "Content",
+    "Continuing",
+    "Descriptions",
+    "Factors",
     "Following",
     "Histories",
     "Popular",
