@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,38 @@ from tests.domains.personalization.recommenders.worlds import START, checkerboar
 
 import matinee as mt
 from matinee.domains.personalization.features import recent, taste
-from matinee.domains.personalization.recommenders import PROPOSE, Following, Histories, Popular, Recommender, Together
+from matinee.domains.personalization.recommenders import (
+    PROPOSE,
+    Blend,
+    Chain,
+    Following,
+    Histories,
+    Popular,
+    Recommender,
+    Staged,
+    Successor,
+    Together,
+    load_recommender,
+    top,
+)
 from matinee.domains.personalization.recommenders.conformance import yield_recommender_checks
 from matinee.testing import check_features, check_scorer
 
-KINDS = [Popular, Following, Together]
+
+def blend() -> Blend:
+    return Blend(parts={"following": Following(), "chain": Chain()})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def staged() -> Staged:
+    return Staged(first=blend(), trees=20)
+
+
+KINDS = [Popular, Following, Together, Successor, Chain, blend, staged]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("check", list(yield_recommender_checks()), ids=lambda check: check.__name__)
-def test_each_keeps_the_promises_of_a_recommender(kind: type[Recommender], check: Any) -> None:
+def test_each_keeps_the_promises_of_a_recommender(kind: Callable[[], Recommender], check: Any) -> None:
     check(kind, np.random.default_rng(7))
 
 
@@ -29,17 +52,52 @@ def request(history: list[int]) -> mt.Request:
     return mt.Request("home", 1, START, {}, features)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_keeps_the_promises_of_a_scorer(kind: type[Recommender], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_each_keeps_the_promises_of_a_scorer(kind: Callable[[], Recommender], tmp_path: Path) -> None:
     model = kind().fit(Histories.of(checkerboard()))
-    model.name = f"home-{kind.kind}@1"
+    model.name = f"home-{model.kind}@1"
     check_scorer(model, request=request([2, 4]), candidates=mt.Candidates(np.arange(15), {}))
     model.save(tmp_path / "m")
-    again = kind.load(tmp_path / "m")
+    again = type(model).load(tmp_path / "m")
     assert np.array_equal(again.scores([2, 4]), model.scores([2, 4]))
     (tmp_path / "m" / "arrays.safetensors").write_bytes((tmp_path / "m" / "arrays.safetensors").read_bytes()[:40])
     with pytest.raises(mt.MatineeError, match="cut short or damaged"):
-        kind.load(tmp_path / "m")
+        type(model).load(tmp_path / "m")
+
+
+def test_the_best_come_first_and_of_equals_the_smaller_position() -> None:
+    scores = np.array([1.0, 5.0, -np.inf, 5.0, 2.0, 5.0])
+    assert top(scores, 2).tolist() == [1, 3]
+    assert top(scores, 4).tolist() == [1, 3, 5, 4]
+    assert top(scores, 99).tolist() == [1, 3, 5, 4, 0]
+    assert top(scores[:0], 3).tolist() == []
+
+
+def test_a_loaded_model_is_fitted_and_not_updated(tmp_path: Path) -> None:
+    histories = Histories.of(checkerboard())
+    Following().fit(histories).save(tmp_path)
+    with pytest.raises(mt.MatineeError, match="a saved model keeps nobody's history"):
+        Following.load(tmp_path).update(histories)
+    # No file holds what a member played.
+    assert not any(b"learned" in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_file_of_a_kind_nobody_knows_is_named(tmp_path: Path) -> None:
+    Popular().fit(Histories.of(checkerboard())).save(tmp_path)
+    assert isinstance(load_recommender(tmp_path), Popular)
+    data = (tmp_path / "arrays.safetensors").read_bytes()
+    (tmp_path / "arrays.safetensors").write_bytes(data.replace(b'"popular"', b'"unheard"'))
+    with pytest.raises(mt.MatineeError, match="kind == 'unheard', must be one of"):
+        load_recommender(tmp_path)
+
+
+def test_an_explanation_in_general_is_what_a_score_loses() -> None:
+    model = Together().fit(Histories.of(checkerboard()))
+    history, title = [0, 2, 4], 6
+    for seen, value in Recommender.explain(model, history, title):
+        without = [t for t in history if t != seen]
+        assert value == pytest.approx(float(model.scores(history)[6] - model.scores(without)[6]), abs=1e-6)
+    assert len(Recommender.explain(model, history, title)) == 3
 
 
 def test_a_title_that_is_not_known_scores_least() -> None:
