@@ -11,6 +11,7 @@ import polars as pl
 import matinee as mt
 from matinee.domains.personalization.facts import Licence
 from matinee.domains.personalization.page import PageModel, Relevance, Row, Scene, Titles
+from matinee.domains.personalization.page.construct import sparse
 from matinee.domains.personalization.recommenders import Histories, Recommender, Together
 from matinee.domains.personalization.wishes import Unhidden
 from matinee.times import to_us
@@ -43,7 +44,12 @@ def scene(rows: list[list[int]], worth: list[float], kinds: list[str] | None = N
         for k, (titles, kind) in enumerate(zip(rows, kinds or ["genre"] * len(rows), strict=True))
     ]
     n = len(worth)
-    return Scene(named, np.array(worth), more.pop("mixes", np.zeros((n, 1))), more.pop("wanted", np.zeros(1)), **more)
+    return whole(named, np.array(worth), more.pop("mixes", np.zeros((n, 1))), more.pop("wanted", np.zeros(1)), **more)
+
+
+def whole(rows: list[Row], worth: np.ndarray, mixes: np.ndarray, wanted: np.ndarray, **more: Any) -> Scene:
+    """A scene from dense genre shares."""
+    return Scene(rows, worth, sparse(mixes), np.arange(len(worth)), wanted, **more)
 
 
 def catalogue(n: int = 400, seed: int = 0) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matinee.domains.personalization.page import Contract, Layout, Page, Row, Scene, construct
 from matinee.draw import Limit
 
-from .scenes import scene
+from .scenes import scene, whole
 
 PLAIN: dict[str, Any] = {
     "rows": 3, "columns": 3, "least": 1, "temperature": 0.01, "floor": 0.0, "calibration": 0.0, "diversity": 1.0,
@@ -54,7 +54,7 @@ def test_continue_watching_stands_first_in_its_own_order() -> None:
 def test_diversity_lowers_a_second_row_of_the_same_genre() -> None:
     rows = [Row("genre", "War", np.array([0, 1]), genres=("War",)), Row("era", "War|1990", np.array([2, 3]), genres=("War",)),
             Row("new", "", np.array([4, 5])), Row("genre", "Comedy", np.array([6, 7]), genres=("Comedy",))]  # fmt: skip
-    at = Scene(rows, np.array([0.9, 0.9, 0.8, 0.8, 0.5, 0.5, 0.4, 0.4]), np.zeros((8, 1)), np.zeros(1))
+    at = whole(rows, np.array([0.9, 0.9, 0.8, 0.8, 0.5, 0.5, 0.4, 0.4]), np.zeros((8, 1)), np.zeros(1))
     even = {"era": 1.0, "new": 1.0}
     assert construct(at, plain(kinds=even, rows=4), np.full(12, 0.5)).rows == [0, 1, 2, 3]
     # Another row of War is worth half; so is a row of the same kind as the one above it.
@@ -66,7 +66,7 @@ def test_calibration_fills_what_the_page_lacks() -> None:
     mixes = np.array([drama] * 12 + [war] * 12)
     at = scene([list(range(24))], [0.5] * 12 + [0.4] * 12, mixes=mixes, wanted=np.array([0.5, 0.5]))
     two = [Row("picked", "", np.arange(24)), Row("genre", "a", np.arange(24)), Row("new", "", np.arange(24))]
-    at = Scene(two, at.worth, mixes, at.wanted)
+    at = whole(two, at.worth, mixes, at.wanted)
 
     def wars(weight: float) -> int:
         made = construct(at, plain(columns=4, calibration=weight), np.full(12, 0.5))
@@ -88,7 +88,7 @@ def test_what_stood_there_on_the_last_visit_stays() -> None:
 def contract_scene() -> Scene:
     owners = ["", "", "Alder", "Birch", "Alder"]
     rows = [Row("provider" if o else "genre", str(k), np.arange(2) + 2 * k, provider=o) for k, o in enumerate(owners)]
-    return Scene(rows, np.array([0.9] * 4 + [0.2] * 2 + [0.95] * 2 + [0.1] * 2), np.zeros((10, 1)), np.zeros(1))
+    return whole(rows, np.array([0.9] * 4 + [0.2] * 2 + [0.95] * 2 + [0.1] * 2), np.zeros((10, 1)), np.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def random_scene(seed: int, *, young: bool = False) -> tuple[Scene, Layout]:
         rows.append(Row(kind, str(k), titles, ordered=kind == "continue", provider="Alder" if kind == "provider" else ""))
     mixes = rng.dirichlet(np.ones(3), n) * (rng.random((n, 1)) < 0.8)
     limits = [Limit(rng.integers(-1, 3, n), int(rng.integers(1, 4))) for _ in range(int(rng.integers(0, 3)))]
-    at = Scene(rows, rng.random(n) + 0.01, mixes, rng.dirichlet(np.ones(3)), limits=limits,
+    at = whole(rows, rng.random(n) + 0.01, mixes, rng.dirichlet(np.ones(3)), limits=limits,
                young=rng.random(n) < 0.3 if young else None, share=0.3 if young else 0.0)  # fmt: skip
     layout = Layout(
         rows=int(rng.integers(1, 4)), columns=int(rng.integers(1, 5)), least=int(rng.integers(1, 3)),
@@ -134,6 +134,13 @@ def random_scene(seed: int, *, young: bool = False) -> tuple[Scene, Layout]:
         row_temperature=float(rng.choice([0, 0.7])), contracts=(Contract("Alder", 0, 1),) if rng.random() < 0.5 else (),
     )  # fmt: skip
     return at, layout
+
+
+def dense(at: Scene) -> np.ndarray:
+    out, (begin, genre, share) = np.zeros((len(at.worth), 3)), at.genres
+    for t in range(len(at.worth)):
+        out[t, genre[begin[t] : begin[t + 1]]] = share[begin[t] : begin[t + 1]]
+    return out
 
 
 def names(at: Scene, page: Page) -> list[tuple[str, list[int]]]:
@@ -151,7 +158,8 @@ def test_any_page_keeps_its_promises(seed: int, young: bool) -> None:
     assert all(n <= layout.columns for n in made.lengths)
     for row, titles in zip(made.rows, grid(made), strict=True):
         assert set(titles) <= set(at.rows[row].titles.tolist())
-        assert len(titles) >= (1 if at.limits or at.rows[row].kind == "continue" else layout.least)
+        least = min(layout.least, layout.columns)
+        assert len(titles) >= (1 if at.limits or at.rows[row].kind == "continue" else least)
     for limit in at.limits:
         codes = limit.codes[made.picked]
         assert np.bincount(codes[codes >= 0], minlength=3).max(initial=0) <= limit.limit
@@ -171,7 +179,7 @@ def test_any_page_keeps_its_promises(seed: int, young: bool) -> None:
     place = np.full(len(at.worth), -1)
     place[made.among] = np.arange(len(made.among))
     rows = [Row(r.kind, r.key, place[r.titles][place[r.titles] >= 0], r.ordered, r.genres, r.provider) for r in at.rows]
-    cut = Scene(rows, at.worth[made.among], at.mixes[made.among], at.wanted,
+    cut = whole(rows, at.worth[made.among], dense(at)[made.among], at.wanted,
                 limits=[Limit(x.codes[made.among], x.limit) for x in at.limits],
                 young=None if at.young is None else at.young[made.among], share=at.share)  # fmt: skip
     again = construct(cut, layout, np.random.default_rng(seed).random(layout.slots))
@@ -181,7 +189,7 @@ def test_any_page_keeps_its_promises(seed: int, young: bool) -> None:
 
 def test_chances_of_all_pages_sum_to_one() -> None:
     rows = [Row("genre", "a", np.array([0, 1])), Row("genre", "b", np.array([1, 2, 3]))]
-    at = Scene(rows, np.array([0.5, 0.3, 0.2, 0.4]), np.zeros((4, 1)), np.zeros(1))
+    at = whole(rows, np.array([0.5, 0.3, 0.2, 0.4]), np.zeros((4, 1)), np.zeros(1))
     layout = Layout(rows=2, columns=2, least=1, temperature=1.0, floor=0.1, row_temperature=1.0, diversity=1.0)
 
     def every(prefix: list[tuple[str, list[int]]]) -> float:
@@ -203,7 +211,7 @@ def test_chances_of_all_pages_sum_to_one() -> None:
 
 def test_drawn_as_often_as_stated() -> None:
     rows = [Row("genre", "a", np.array([0, 1])), Row("genre", "b", np.array([2, 3]))]
-    at = Scene(rows, np.array([0.5, 0.3, 0.2, 0.4]), np.zeros((4, 1)), np.zeros(1))
+    at = whole(rows, np.array([0.5, 0.3, 0.2, 0.4]), np.zeros((4, 1)), np.zeros(1))
     layout = Layout(rows=1, columns=1, least=1, temperature=1.0, floor=0.1, row_temperature=1.0)
     seen = np.zeros(4)
     for u in (np.arange(4000) + 0.5) / 4000:

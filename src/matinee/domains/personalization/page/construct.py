@@ -19,6 +19,7 @@ from matinee.draw import GREEDY, SOFTMAX, Component, Limit, fill_slots
 
 Array = np.ndarray[Any, Any]
 FAR = -1e3  # a logit so low that nothing is drawn at it while anything else is left
+GLANCE = 12  # places of a row that are seen before anybody scrolls: what it is chosen by
 LEAST_BOOST = 0.05  # what a title keeps of its worth at least when the page has far too much of its genres
 DEAREST = 5.0  # times its share: what a genre that is missing on the page counts for at most
 
@@ -55,7 +56,8 @@ class Scene:
     Attributes:
         rows: Rows it may have, in any order; the first of kind "continue" goes to the top.
         worth: Of each candidate: the chance that it is played, less what weariness takes; shape (candidates,), > 0.
-        mixes: Genre shares of each candidate, shape (candidates, genres).
+        genres: Genre shares of titles, sparse; see `sparse`.
+        where: Of each candidate: which of these titles it is, shape (candidates,).
         wanted: The member's mix, shape (genres,); zeros where nothing is known.
         last: Row name -> candidates that stood in it on the last visit.
         limits: Between-slots guards, over the whole page.
@@ -64,7 +66,8 @@ class Scene:
 
     rows: Sequence[Row]
     worth: Array
-    mixes: Array
+    genres: tuple[Array, Array, Array]
+    where: Array
     wanted: Array
     last: Mapping[str, Array] = field(default_factory=dict)
     limits: Sequence[Limit] = ()
@@ -113,11 +116,11 @@ def construct(
     """
     work = _Work(scene, layout, full)
     if forced is None:
+        uniforms = np.array(uniforms)
         while len(work.rows) < layout.rows and (chances := work.row_chances()) is not None:
-            u = float(uniforms[len(work.picked)])
-            row, u = _pick(chances, u)
-            rest = np.append(u, uniforms[len(work.picked) + 1 : len(work.picked) + layout.columns])
-            work.add(row, chances, rest, None)
+            at = len(work.picked)
+            row, uniforms[at] = _pick(chances, float(uniforms[at]))
+            work.add(row, chances, uniforms[at : at + layout.columns], None)
     else:
         names = {row.name: k for k, row in enumerate(scene.rows)}
         for name, titles in forced:
@@ -130,11 +133,23 @@ def construct(
     return work.page()
 
 
+def sparse(mixes: Array) -> tuple[Array, Array, Array]:
+    """Genre shares as begin, genre, share: those of title t are at `begin[t]:begin[t + 1]`.
+
+    Example:
+        >>> [a.tolist() for a in sparse(np.array([[0.5, 0.5], [0.0, 0.0], [0.0, 1.0]]))]
+        [[0, 2, 2, 3], [0, 1, 1], [0.5, 0.5, 1.0]]
+    """
+    title, genre = np.nonzero(mixes)
+    return np.searchsorted(title, np.arange(len(mixes) + 1)), genre, np.ascontiguousarray(mixes[title, genre])
+
+
 def _pick(chances: Array, uniform: float) -> tuple[int, float]:
     """A row, and the part of the number that was not used up, again uniform."""
+    surest = int(chances.argmax())
+    if chances[surest] == 1:
+        return surest, uniform
     positive = np.flatnonzero(chances > 0)
-    if len(positive) == 1:
-        return int(positive[0]), uniform
     run = np.cumsum(chances[positive])
     at = min(int(np.searchsorted(run, uniform, side="right")), len(positive) - 1)
     begin, p = float(run[at - 1]) if at else 0.0, float(chances[positive[at]])
@@ -155,24 +170,27 @@ class _Work:
         self.weight = np.array([layout.weight(r.kind) for r in scene.rows])
         self.weight *= [1 + layout.stability * (r.name in scene.last) for r in scene.rows]
         self.ordered = np.array([r.ordered for r in scene.rows], np.bool_)
-        self.least = np.array([1 if r.kind == "continue" else layout.least for r in scene.rows], np.int64)
+        least = min(layout.least, layout.columns)
+        self.least = np.array([1 if r.kind == "continue" else least for r in scene.rows], np.int64)
         self.first = next((k for k, r in enumerate(scene.rows) if r.kind == "continue"), -1)
-        self.kinds = np.array([r.kind for r in scene.rows])
-        self.owners = np.array([r.provider for r in scene.rows])
         names = {g: i for i, g in enumerate(dict.fromkeys(g for r in scene.rows for g in r.genres))}
         self.stands_for = np.zeros((count, len(names)))
         for k, row in enumerate(scene.rows):
             for genre in row.genres:
                 self.stands_for[k, names[genre]] = 1.0
         self.genre_rows = np.zeros(len(names))
-        of, which = np.nonzero(scene.mixes)
-        self.genre_of = np.searchsorted(of, np.arange(n + 1)), which, scene.mixes[of, which]
+        self.genre_of = (scene.where, *scene.genres)
         self.free = np.ones(count, np.bool_)
         self.closed, self.read = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self.steps = layout.column_decay ** np.arange(layout.columns)
+        self.all_steps = float(self.steps.sum())
+        self.seen = max(min(GLANCE, layout.columns), int(self.least.max(initial=1)))
+        kinds = {kind: code for code, kind in enumerate(dict.fromkeys(r.kind for r in scene.rows))}
+        self.codes = np.array([kinds[r.kind] for r in scene.rows], np.int64)
         # The page begins as if one row in the member's own mix had been seen: the first prices are all 1.
         self.seen_mix, self.seen_weight = scene.wanted.copy(), 1.0
         self.known = float(scene.wanted.sum()) > 0
+        self.even = np.ones(len(scene.wanted))
         self.left = [np.full(int(limit.codes.max(initial=0)) + 1, limit.limit) for limit in scene.limits]
         self.rows: list[int] = []
         self.counts: list[int] = []
@@ -185,54 +203,40 @@ class _Work:
 
     def row_chances(self) -> Array | None:
         """The chance of each row to be the next; None where no row is left that could be shown."""
-        values, have = np.zeros(len(self.lists)), np.zeros(len(self.lists), np.int64)
         self.price = self._prices()
-        _kernel()(
+        above = int(self.codes[self.rows[-1]]) if self.rows else -1
+        values = np.full(len(self.lists), -1.0)
+        _kernels()[0](
             self.lists, self.lengths, self.free, self.closed, self.scene.worth, *self.genre_of, self.price,
-            self.layout.calibration, self.steps, values, have, self.read,
+            self.layout.calibration, self.steps, self.seen, self.least, self.weight, self.stands_for, self.genre_rows,
+            self.codes, above, self.layout.diversity, values, self.read,
         )  # fmt: skip
-        open_ = self.free & (have >= self.least)
-        if not open_.any():
+        if self.first >= 0 and values[self.first] >= 0:
+            return _one(len(values), self.first)
+        if self.layout.contracts:
+            values[~self._under_contract(values >= 0)] = -1.0
+        best = int(values.argmax()) if len(values) else -1
+        if best < 0 or values[best] < 0:
             return None
-        if self.first >= 0 and open_[self.first]:
-            return _one(len(open_), self.first)
-        open_ = self._under_contract(open_)
-        if not open_.any():
-            return None
-        values = np.where(open_, values * self.weight * self._newness(), 0.0)
-        if self.layout.row_temperature == 0 or not values.max() > 0:
-            return _one(len(open_), int(np.argmax(np.where(open_, values, -1.0))))
-        with np.errstate(divide="ignore"):
-            logits = np.where(open_, np.log(values), -np.inf) / self.layout.row_temperature
-        power = np.exp(logits - logits.max())
+        if self.layout.row_temperature == 0 or values[best] == 0:
+            return _one(len(values), best)
+        logits = np.log(np.maximum(values, 1e-300) / values[best]) / self.layout.row_temperature
+        power = np.where(values > 0, np.exp(logits), 0.0)
         return np.asarray(power / power.sum())
 
     def _prices(self) -> Array:
         """What a share of each genre is worth: above 1 where the page has too little of it so far, shape (genres,)."""
         if not self.known or self.layout.calibration == 0:
-            return np.ones(len(self.scene.wanted))
-        q = np.maximum(self.seen_mix / self.seen_weight, 1e-12)
-        return np.asarray(np.where(self.scene.wanted > 0, np.minimum(self.scene.wanted / q, DEAREST), 0.0))
-
-    def _boost(self, titles: Array) -> Array:
-        """What the worth of some candidates is multiplied by; 1 for what has no genre: neither too many nor too few."""
-        mixes = self.scene.mixes[titles]
-        lean = np.where(mixes.any(axis=1), mixes @ self.price - 1.0, 0.0)
-        return np.maximum(1.0 + self.layout.calibration * lean, LEAST_BOOST)
-
-    def _newness(self) -> Array:
-        """What is left of each row's value beside the rows above it."""
-        times = self.stands_for @ self.genre_rows
-        if self.rows:
-            times = times + (self.kinds == self.kinds[self.rows[-1]])
-        return np.asarray(self.layout.diversity**times)
+            return self.even
+        wanted = self.scene.wanted
+        return np.asarray(np.minimum(wanted * self.seen_weight / np.maximum(self.seen_mix, 1e-12), DEAREST))
 
     def _under_contract(self, open_: Array) -> Array:
         """The rows that keep the contracts keepable: without those of who has enough, only owed ones when time is up."""
         contracts = self.layout.contracts
         if not contracts:
             return open_
-        owner = self.owners
+        owner = np.array([r.provider for r in self.scene.rows])
         shown = [self.scene.rows[k].provider for k in self.rows]
         owed: list[tuple[int, Contract]] = []
         for one in contracts:
@@ -295,7 +299,7 @@ class _Work:
         self.read[pool] = True
         if ordered:
             return pool, [Component(1.0, GREEDY, -np.arange(len(pool), dtype=np.float64))], self._limits(pool)
-        logits = np.log(self.scene.worth[pool] * self._boost(pool))
+        logits = _kernels()[1](pool, self.scene.worth, *self.genre_of, self.price, self.layout.calibration)
         there = self.scene.last.get(self.scene.rows[row].name)
         if there is not None and self.layout.stability > 0:
             logits += np.log1p(self.layout.stability) * np.isin(pool, there)
@@ -335,9 +339,9 @@ class _Work:
         self.counts.append(len(titles))
         self.row_chance.append(chance)
         self.genre_rows += self.stands_for[row]
-        looked = self.layout.row_decay ** (len(self.rows) - 1) * self.steps[: len(titles)]
-        self.seen_mix = self.seen_mix + looked @ self.scene.mixes[titles] / self.steps.sum()
-        self.seen_weight = float(self.seen_mix.sum()) if self.known else 1.0
+        if self.known:
+            looked = self.layout.row_decay ** (len(self.rows) - 1) / self.all_steps
+            self.seen_weight = _kernels()[2](titles, looked, self.steps, *self.genre_of, self.seen_mix)
         for limit, left in zip(self.scene.limits, self.left, strict=True):
             codes = limit.codes[titles]
             np.subtract.at(left, codes[codes >= 0], 1)
@@ -386,35 +390,74 @@ def _one(n: int, at: int) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _kernel() -> Callable[..., None]:
+def _kernels() -> tuple[Callable[..., None], Callable[..., Array], Callable[..., float]]:
     import numba
 
     @numba.njit(cache=True)
+    def boosted(title, begin, genre, share, price, calibration):  # type: ignore[no-untyped-def]
+        """What the worth of a candidate is multiplied by: above 1 where the page has too little of its genres so far.
+
+        1 for what has no genre: it is neither too many nor too few.
+        """
+        if begin[title + 1] == begin[title]:
+            return 1.0
+        lean = -1.0
+        for k in range(begin[title], begin[title + 1]):
+            lean += share[k] * price[genre[k]]
+        return max(1.0 + calibration * lean, LEAST_BOOST)
+
+    @numba.njit(cache=True)
     def look(  # type: ignore[no-untyped-def]
-        lists, lengths, free, closed, worth, begin, genre, share, price, calibration, steps, values, have, read
-    ):
-        """Value and number of titles of each row that is left, as far as its places go."""
-        columns = len(steps)
+        lists, lengths, free, closed, worth, where, begin, genre, share, price, calibration, steps, seen, least, weight,
+        stands_for, genre_rows, codes, above, diversity, values, read,
+    ):  # fmt: skip
+        """Value of each row that is left and long enough, as far as it is seen before anybody scrolls; others stay -1."""
         for r in range(len(lengths)):
             if not free[r]:
                 continue
-            value, n = 0.0, 0
+            value, n, gone = 0.0, 0, 0
             for j in range(lengths[r]):
                 t = lists[r, j]
                 read[t] = True
                 if closed[t]:
+                    gone += 1
                     continue
-                boost = 1.0
-                if begin[t + 1] > begin[t]:
-                    lean = -1.0
-                    for k in range(begin[t], begin[t + 1]):
-                        lean += share[k] * price[genre[k]]
-                    boost = max(1.0 + calibration * lean, LEAST_BOOST)
-                value += steps[n] * worth[t] * boost
+                if n < len(steps):
+                    value += steps[n] * worth[t] * boosted(where[t], begin, genre, share, price, calibration)
                 n += 1
-                if n == columns:
+                if n == seen:
                     break
-            values[r], have[r] = value, n
+            if n >= least[r]:
+                times = 1.0 if codes[r] == above else 0.0
+                for g in range(len(genre_rows)):
+                    times += stands_for[r, g] * genre_rows[g]
+                values[r] = value * weight[r] * diversity**times
+            if gone > 16:
+                # What is on the page never leaves it: the list is shortened, so that it is not walked over again.
+                n = 0
+                for j in range(lengths[r]):
+                    t = lists[r, j]
+                    if not closed[t]:
+                        lists[r, n] = t
+                        n += 1
+                lengths[r] = n
 
-    kernel: Callable[..., None] = look
-    return kernel
+    @numba.njit(cache=True)
+    def logits(pool, worth, where, begin, genre, share, price, calibration):  # type: ignore[no-untyped-def]
+        """Log of what each title of a row is worth now."""
+        out = np.empty(len(pool))
+        for i in range(len(pool)):
+            t = pool[i]
+            out[i] = np.log(worth[t] * boosted(where[t], begin, genre, share, price, calibration))
+        return out
+
+    @numba.njit(cache=True)
+    def seen(titles, looked, steps, where, begin, genre, share, mix):  # type: ignore[no-untyped-def]
+        """Adds what a row shows to the mix of the page; the sum of the mix."""
+        for i in range(len(titles)):
+            t = where[titles[i]]
+            for k in range(begin[t], begin[t + 1]):
+                mix[genre[k]] += looked * steps[i] * share[k]
+        return mix.sum()
+
+    return look, logits, seen

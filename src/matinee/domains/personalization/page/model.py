@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 NEAR = 120  # titles near to each title that are remembered
 BECAUSE = 8  # titles of a history that may have a row of their own
-CROWDED = 3  # rows are chosen among so many times the page's
+CROWDED = 2  # rows are chosen among so many times the page's
 DAY_US = 86_400_000_000
 NEW_DAYS, LEAVING_DAYS = 30, 14
 TOP = 10
@@ -83,18 +83,13 @@ class PageModel:
         return [taste, visits]
 
     @cached_property
-    def _places(self) -> Array:
-        """Of each title of the catalogue: its position in the recommender, -1 where it is unknown there."""
+    def _places(self) -> tuple[Array, Array]:
+        """Of each title of the catalogue: its position in the recommender; and which are unknown there."""
         known = self.recommender.titles
         if not len(known):
-            return np.full(len(self.titles), -1, np.int64)
+            return np.zeros(len(self.titles), np.int64), np.arange(len(self.titles))
         at = np.minimum(np.searchsorted(known, self.titles.ids), len(known) - 1)
-        return np.where(known[at] == self.titles.ids, at, -1)
-
-    @cached_property
-    def _mixes(self) -> Array:
-        """Genre shares by position in the catalogue, with a row of zeros at the end for titles that are not in it."""
-        return np.concatenate([self.titles.mixes, np.zeros((1, self.titles.mixes.shape[1]))])
+        return at, np.flatnonzero(known[at] != self.titles.ids)
 
     @cached_property
     def _without_taste(self) -> Array:
@@ -125,10 +120,12 @@ class PageModel:
             return self._without_taste  # nothing in the history is known, or all of the catalogue was seen
         known = self.relevance.of(scores, len(history))
         own = self.wanted(history)
-        middle = float(np.median(known))
-        affinity = self.titles.mixes @ own / max(float(own @ own), 1e-9)
-        places = self._places
-        return np.where(places >= 0, known[places], middle * (0.5 + np.clip(affinity, 0.0, 1.5)))
+        places, strange = self._places
+        found = known[places]
+        if len(strange):
+            affinity = self.titles.mixes[strange] @ own / max(float(own @ own), 1e-9)
+            found[strange] = float(np.median(known)) * (0.5 + np.clip(affinity, 0.0, 1.5))
+        return np.asarray(found)
 
     def score(self, request: Request, candidates: Candidates) -> Scores:
         """The chance of each candidate; a title that is not in the catalogue gets the least."""
@@ -150,7 +147,9 @@ class PageModel:
         history = recent(features)
         chances = self.chances(history)
         at = self.titles.positions(candidates.ids)
-        worth = np.where(at >= 0, chances[at], float(np.median(chances)))
+        worth = chances[at]
+        if (at < 0).any():
+            worth[at < 0] = float(np.median(chances))
         shown = features.get("shown_often") or {}
         if shown and layout.fatigue > 0:
             often = self._local(candidates.ids, list(shown))
@@ -171,8 +170,10 @@ class PageModel:
         before = {k: place[i[i >= 0]] for k, v in last_page(features).items() for i in [self._local(candidates.ids, v)]}
         cut = [Limit(limit.codes[pool], limit.limit) for limit in limits]
         wanted = self.wanted(history)
-        made = Scene(rows, worth[pool], self._mixes[at[pool]], wanted, {k: v[v >= 0] for k, v in before.items()}, cut)
-        return made, pool
+        where = at[pool]
+        where[where < 0] = len(self.titles)  # the one without a genre
+        last = {k: v[v >= 0] for k, v in before.items()}
+        return Scene(rows, worth[pool], self.titles.sparse_mixes, where, wanted, last, cut), pool
 
     @staticmethod
     def _local(ids: Array, wanted: Sequence[int]) -> Array:
@@ -192,7 +193,7 @@ class PageModel:
         layout: Layout,
     ) -> list[Row]:  # fmt: skip
         """The rows that the page is chosen from: the most valuable ones at first sight, and those that contracts name."""
-        wide = 2 * layout.depth * layout.columns
+        wide = (layout.depth + 1) * layout.columns
         order = descending(worth)
         order = order[unseen[order]]
         rows = [Row("picked", "", order[:wide])]
@@ -232,12 +233,12 @@ class PageModel:
         rows = []
         plays = columns.get("plays_7d")
         if plays is not None and len(order):
-            best = order[np.argsort(-plays[order], kind="stable")[:TOP]]
+            best = order[top(np.nan_to_num(plays[order]), TOP)]
             rows.append(Row("top", "", best[plays[best] > 0], ordered=True))
         if "licence.starts" in columns and "licence.ends" in columns and len(order):
             begun, leaves = _windows(columns["licence.starts"], columns["licence.ends"], now)
-            rows.append(Row("new", "", order[begun[order] > now - NEW_DAYS * DAY_US][:wide]))
-            rows.append(Row("leaving", "", order[leaves[order] < now + LEAVING_DAYS * DAY_US][:wide]))
+            for kind, there in (("new", begun > now - NEW_DAYS * DAY_US), ("leaving", leaves < now + LEAVING_DAYS * DAY_US)):
+                rows.append(Row(kind, "", order[there[order]][:wide]))
         return [row for row in rows if len(row.titles)]
 
     def _again(self, candidates: Candidates, history: Sequence[int], going: Array, wide: int) -> list[Row]:
@@ -322,11 +323,13 @@ def _windows(starts: Array, ends: Array, now: int) -> tuple[Array, Array]:
     """When the present licence of each candidate began, and when the last that follows on without a gap ends.
 
     Args:
-        starts, ends: In microseconds, shape (candidates, windows) or (candidates,).
+        starts, ends: In microseconds, shape (candidates, windows) or (candidates,); one of the windows is open now.
         now: The moment.
     """
     if starts.ndim == 1:
         starts, ends = starts[:, None], ends[:, None]
+    if starts.shape[1] == 1:
+        return starts[:, 0], ends[:, 0]
     begun, until = np.full(len(starts), now), np.full(len(starts), np.iinfo(np.int64).min)
     for k in range(starts.shape[1]):
         current = (starts[:, k] <= now) & (now < ends[:, k])

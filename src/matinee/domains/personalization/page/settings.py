@@ -72,7 +72,7 @@ class Layout:
     diversity: float = 0.6
     stability: float = 0.2
     fatigue: float = 0.1
-    depth: int = 3
+    depth: int = 2
     kinds: Mapping[str, float] = field(default_factory=dict)
     contracts: tuple[Contract, ...] = ()
 

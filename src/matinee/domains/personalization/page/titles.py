@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import matinee as mt
+from matinee.domains.personalization.page.construct import sparse
 from matinee.domains.personalization.page.mix import shares
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Titles:
         order = np.argsort(self.members, kind="stable")
         begin = np.concatenate([[0], np.cumsum(np.bincount(self.members, minlength=len(self.ids)))])
         return begin.astype(np.int64), row[order].astype(np.int64)
+
+    @cached_property
+    def sparse_mixes(self) -> tuple[Array, Array, Array]:
+        """The mixes as begin, genre, share, with one more title at the end that has no genre; see `construct.sparse`."""
+        return sparse(np.concatenate([self.mixes, np.zeros((1, self.mixes.shape[1]))]))
 
     @cached_property
     def _table(self) -> Array | None:

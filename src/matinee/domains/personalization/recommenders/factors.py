@@ -126,7 +126,14 @@ class Factors(Recommender):
         items, offsets = distinct(histories.against(self.titles))
         plays = Plays(items.astype(np.int32), offsets)
         none = np.zeros((len(histories), self.width), np.float32)
-        return half_sweep(plays, self.vectors, _gram(self.vectors), self.ridge, self.width, none)
+        return half_sweep(plays, self.vectors, self._squares(), self.ridge, self.width, none)
+
+    def _squares(self) -> Array:
+        """The vectors' products with themselves, made once for as long as they are the same: most of a request's time."""
+        made: tuple[Array, Array] | None = self.__dict__.get("_made")
+        if made is None or made[0] is not self.vectors:
+            made = self.__dict__["_made"] = self.vectors, _gram(self.vectors)
+        return made[1]
 
     def scores(self, history: Sequence[int] | Array) -> Array:
         """The member's vector against every title's; zeros for no history."""
@@ -144,7 +151,7 @@ class Factors(Recommender):
             return []
         own = self.vectors[seen].astype(np.float64)
         extra = self.strength * (len(seen) + self.unobserved * len(self.titles))
-        matrix = own.T @ own + self.unobserved * _gram(self.vectors) + extra * np.eye(self.width)
+        matrix = own.T @ own + self.unobserved * self._squares() + extra * np.eye(self.width)
         terms = own @ np.linalg.solve(matrix, self.vectors[at[0]].astype(np.float64))
         return largest_first(zip(self.titles[seen].tolist(), terms.tolist(), strict=True))
 
