@@ -106,7 +106,8 @@ def test_impact_leverage_doctor(studio: str, capsys: pytest.CaptureFixture[str])
     assert {"fact://watched", "decision://pick"} <= uris
     assert answer(capsys, "impact", "decision://pick", "--studio", studio)["notes"] == ["nothing depends on decision://pick"]
     assert "did you mean 'decision://pick'" in failure(capsys, "impact", "decision://pik", "--studio", studio)
-    assert "uri == 'pick', must be a URI: kind and name; did you mean 'decision://pick'?" in failure(capsys, "impact", "pick", "--studio", studio)
+    bare = failure(capsys, "impact", "pick", "--studio", studio)
+    assert "uri == 'pick', must be a URI: kind and name; did you mean 'decision://pick'?" in bare
     measures = {r["measure"]: r["value"] for r in answer(capsys, "leverage", "--studio", studio)["rows"]}
     assert measures["decisions live"] == "0 of 1"
     assert answer(capsys, "doctor", "--studio", studio)["notes"] == ["nothing is broken"]

@@ -111,7 +111,7 @@ def test_who_may_know_whom(path: Path) -> None:
             assert other in {
                 "evaluate", "testing", "models", "features", "scorers", "store", "files", "training", "policies", "facts",
                 "experiments",
-                "domains", "domain", "guards", "rewards", "decisions",
+                "domains", "domain", "guards", "rewards", "decisions", "draw",
             }, f"domain file {path.name} imports matinee.{other}: domains import only the public package"  # fmt: skip
             continue
         below, mine = layer(other), layer(own)

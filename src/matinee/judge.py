@@ -20,7 +20,7 @@ import numpy as np
 
 from matinee import catalogue
 from matinee.decisions import Decision
-from matinee.draw import FUNCTION, Limit, average_chances, fill_slots
+from matinee.draw import FUNCTION, Limit, average_chances
 from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, estimate_all, slate_terms, terms
 from matinee.evaluate.intervals import Interval, skewed_interval
 from matinee.exceptions import RefusedError, UnknownNameError
@@ -326,14 +326,15 @@ def _walk(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFram
         request = Request(decision.name, row["unit"], row["at"], context, unit)
         groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
         limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
-        parts, open_ = policy.components(request, candidates), np.ones(len(names), np.bool_)
-        _, p, matrix = fill_slots(parts, open_, len(forced), limits=limits, forced=forced, full=True)
-        chance[i, : len(p)] = p
-        known = known and all(c.kind != FUNCTION for c in parts)
-        if known:
-            mean = average_chances(parts, open_, len(forced), limits=limits, draws=DRAWS, rng=rng)
+        drawn = policy.draw(request, candidates, len(forced), limits=limits, forced=forced, full=True)
+        chance[i, : len(drawn.chance)] = drawn.chance
+        known = known and drawn.components is not None and all(c.kind != FUNCTION for c in drawn.components)
+        if known and drawn.components is not None:
+            mean = average_chances(
+                drawn.components, np.ones(len(names), np.bool_), len(forced), limits=limits, draws=DRAWS, rng=rng
+            )
             alone[i, : len(forced)] = mean[np.arange(len(forced)), forced]
-        matrices.append(matrix)
+        matrices.append(drawn.matrix)
         ids.append(np.array(names))
         logged.append(forced)
     return _Walked(chance, alone if known else None, matrices, ids, logged)

@@ -233,7 +233,9 @@ def _from_log(
             f"{'' if cut is None else f' before {cut:%Y-%m-%d %H:%M}'}, must have some to learn from; "
             "give labels=, or serve for a while and `matinee seal`"
         )
-    log = log.filter(pl.col("fallback").is_null() & (pl.col("mode") == "decide"))
+    # What was decided without profiling is not profiled afterwards either.
+    profiled = pl.col("context").str.json_path_match("$.profiled").fill_null("true") != "false"
+    log = log.filter(pl.col("fallback").is_null() & (pl.col("mode") == "decide") & profiled)
     slots = rewarded_slots(studio, decision, log, scan=lambda fact: source.scan(fact))
     slots = context_columns(slots, context)
     group = slots["choice"].rank("dense").cast(pl.Int64)

@@ -1,7 +1,9 @@
 """Personalization: which titles to show this member.
 
 `facts` what is known; `loaders` files to facts; `features` a member's taste and a title's standing; `recommenders`
-candidates from histories; `home` the decision and its recipe; `backtest` evidence from history.
+candidates from histories; `home` the decision and its recipe; `front` whole pages, made by `page`; `wishes` what a
+member asked not to see or to have forgotten; `placement` a decision of logs without names; `backtest`
+evidence from history.
 """
 
 from __future__ import annotations
@@ -10,18 +12,25 @@ import matinee as mt
 from matinee.domains.personalization.backtest import backtest
 from matinee.domains.personalization.facts import FACTS
 from matinee.domains.personalization.features import FEATURES
+from matinee.domains.personalization.front import front
+from matinee.domains.personalization.front import train as train_front
+from matinee.domains.personalization.front import why as why_on_front
 from matinee.domains.personalization.home import home, names, train, why
 from matinee.domains.personalization.loaders import IMPORTERS
+from matinee.domains.personalization.page import visits
+from matinee.domains.personalization.placement import placement
+from matinee.domains.personalization.wishes import FACTS as WISHES
+from matinee.domains.personalization.wishes import wishes
 
 domain = mt.Domain(
     name="personalization",
     title="Personalization",
-    facts=FACTS,
-    features=FEATURES,
-    decisions=[home],
+    facts=[*FACTS, *WISHES],
+    features=[*FEATURES, visits, wishes],
+    decisions=[home, front, placement],
     importers=IMPORTERS,
-    recipes={"home": train},
+    recipes={"home": train, "front": train_front},
     backtests={"home": backtest},
-    reasons={"home": why},
+    reasons={"home": why, "front": why_on_front},
     names={"title": names},
 )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import matinee as mt
-from matinee.domains.personalization.facts import Licence, Played, Rated, Shown, Title
+from matinee.domains.personalization.facts import Licence, Member, Played, Rated, Shown, Title
 from matinee.domains.personalization.features import profile, standing, taste
 from matinee.domains.personalization.recommenders import Following, Histories, Popular, Recommender, Together
+from matinee.domains.personalization.wishes import Unhidden
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,10 +46,12 @@ home = mt.Decision(
     guards=[
         mt.licensed(Licence, territory="territory"),
         Profiled(),
+        Unhidden(),
         mt.cap(6, Shown.title, "7d"),
         mt.at_most(3, per="provider"),
     ],
     consent="personalization",
+    sheltered="kids",
     description="Titles for a member's home page, best first",
 )
 
@@ -69,13 +72,16 @@ def events(source: Any, now: datetime) -> pl.DataFrame:
 
 
 def consenting(source: Any, now: datetime) -> pl.Series:
-    """Members whose newest word on personalization is yes, and still holds."""
+    """Members whose newest word on personalization is yes, and still holds; profiles of kids are never among them."""
     import polars as pl
 
     said = source.scan(mt.Consent).filter((pl.col("purpose") == home.consent) & (pl.col("known") <= now))
     newest: pl.DataFrame = said.sort("at", "known", "seq").collect().group_by("person", maintain_order=True).last()
     holds = pl.col("granted") & (pl.col("until").is_null() | (pl.col("until") > now))
-    return newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
+    agreed = newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
+    profiles = source.scan(Member, ["member", "kids", "at", "known", "seq"]).filter(pl.col("known") <= now)
+    latest = profiles.sort("at", "known", "seq").collect().unique("member", keep="last", maintain_order=True)
+    return agreed.filter(~agreed.is_in(latest.filter(pl.col("kids"))["member"].implode()))
 
 
 def recommenders() -> dict[str, Recommender]:
@@ -266,13 +272,9 @@ def reason(studio: mt.Studio, features: dict[str, Any], title: int, parts: dict[
         part = parts.get(name)
         if part is None or not seen:
             continue
-        at, known = part._positions(np.array([title]))
-        if not known[0]:
-            continue
-        back = part._known(seen)
-        pull = part.weights[back, at[0]]  # type: ignore[attr-defined]
-        if len(pull) and float(pull.max()) > 0:
-            because = int(part.titles[back[int(pull.argmax())]])
+        found = part.explain(seen, title)
+        if found and found[0][1] > 0:
+            because = found[0][0]
             return f"because you watched {names(studio, [because]).get(because, because)}"
     return "popular with members now"
 
