@@ -61,7 +61,8 @@ class Scene:
         wanted: The member's mix, shape (genres,); zeros where nothing is known.
         last: Row name -> candidates that stood in it on the last visit.
         limits: Between-slots guards, over the whole page.
-        young: Candidates that are owed exposure, and the share of each draw they get; see `exploration`.
+        young, share, budget: Candidates that are owed exposure, the share of each draw that they get, and how many of
+            them are on the page when no further row gives it; see `exploration`.
     """
 
     rows: Sequence[Row]
@@ -73,6 +74,7 @@ class Scene:
     limits: Sequence[Limit] = ()
     young: Array | None = None
     share: float = 0.0
+    budget: int = 1_000_000
 
 
 @dataclass
@@ -307,7 +309,10 @@ class _Work:
         return pool, draw_parts(logits, self.layout.floor, self._young(pool), self.scene.share), self._limits(pool)
 
     def _young(self, pool: Array) -> Array | None:
-        return None if self.scene.young is None else self.scene.young[pool]
+        young = self.scene.young
+        if young is None or int(young[self.picked].sum()) >= self.scene.budget:
+            return None
+        return young[pool]
 
     def _limits(self, pool: Array) -> list[Limit]:
         """What is left of the page's limits, for a draw of at most one row."""
