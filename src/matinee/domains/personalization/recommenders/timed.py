@@ -202,7 +202,7 @@ class Timed(Recommender):
         for part, table in zip(self.parts.values(), tables, strict=True):
             raw = np.exp(table) if part.logarithmic else np.maximum(table, 0.0)
             shares.append(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
-        first = np.sum([np.log(s + 1 / n) for s in shares[:3]], axis=0, dtype=np.float32)
+        first: Array = np.add.reduce([np.log(s + 1 / n) for s in shares[:3]]).astype(np.float32)
         inside = asked.against(self.titles)
         unseen = first.copy()
         unseen[np.repeat(np.arange(len(asked)), inside.lengths), inside.items] = -np.inf
