@@ -62,7 +62,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> mt.Studio:
         "at": pl.Series([a for _, _, a in rows], dtype=pl.Datetime("us", "UTC")),
     }).with_columns(known=pl.col("at")))  # fmt: skip
     policies = train(made, layout=Layout(rows=5, columns=6, row_temperature=0.2))
-    assert policies == ["front@1", "front@2"]
+    assert policies == ["front@1", "front@2", "front@3"]
     made.publish()
     made.release("front", "front@2", share=1.0)
     return made

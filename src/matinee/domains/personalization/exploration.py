@@ -184,7 +184,8 @@ def explored(
     log = studio.choices(decision.name, since=since)
     log = log.filter((pl.col("at") < mature_before(decision, studio.clock())) & pl.col("fallback").is_null()).sort("at", "id")
     if not len(log):
-        return Explored(decision.name, 0, 0, 0.0, None, None, (), "nothing was decided whose reward is complete", decision.reward_unit)
+        why = "nothing was decided whose reward is complete"
+        return Explored(decision.name, 0, 0, 0.0, None, None, (), why, decision.reward_unit)
     rows = rewarded_slots(studio, decision, log).sort("at", "choice", "slot")
     before = {str(k): v for k, v in (young or {}).items()}
     so_far = rows.select(pl.int_range(pl.len()).over("action")).to_series().to_numpy()
