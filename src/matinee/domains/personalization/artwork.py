@@ -125,7 +125,8 @@ class Pictures:
         self.spread, self.noise = must(float(spread), "spread", gt=0), must(float(noise), "noise", gt=0)
         self.name = name
         self.images = np.zeros(0, np.int64)  # sorted
-        self.mean, self.covariance = np.zeros(2 * len(TONES)), np.eye(2 * len(TONES)) * self.spread**2
+        self.mean: Array = np.zeros(2 * len(TONES))
+        self.covariance: Array = np.eye(2 * len(TONES)) * self.spread**2
 
     def fit(self, images: Array, tones: Array, phone: Array, rewards: Array) -> Self:
         """Learn from showings, all at once.
