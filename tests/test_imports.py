@@ -25,7 +25,7 @@ LAYERS = [
     {"facts", "validate", "files", "store"},
     {"features"},
     {"models"},
-    {"draw", "policies", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training", "exposure"},
+    {"draw", "policies", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training", "log_weights"},
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing", "rewarded", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "studio",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matinee.decisions import stop as stop
     from matinee.domain import Domain as Domain
     from matinee.exceptions import MatineeError as MatineeError
+    from matinee.log_weights import LogWeights as LogWeights
     from matinee.facts import Entity as Entity
     from matinee.facts import Fact as Fact
     from matinee.facts import OneOf as OneOf
@@ -72,6 +73,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "matinee.decisions": ("Decision", "Option", "grid", "stop"),
     "matinee.domain": ("Domain",),
     "matinee.exceptions": ("MatineeError",),
+    "matinee.log_weights": ("LogWeights",),
     "matinee.facts": ("Entity", "Fact", "OneOf", "Range"),
     "matinee.features": (
         "Features", "apply", "counts", "history", "last", "mean", "nightly", "rate", "recency", "state",

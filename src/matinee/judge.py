@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class Evaluation(Table):
         difference: Value minus logged, paired; None when refused.
         refused: Why there is no number; None when there is one.
         choices: How many choices were read, and how many had to be left out, by reason.
+        proxy: The same by the decision's proxy, where it has one: shown beside, never acted upon.
     """
 
     decision: str
@@ -59,6 +60,7 @@ class Evaluation(Table):
     left_out: Mapping[str, int] = field(default_factory=dict)
     unit: str = ""
     against: str = "logged"
+    proxy: Evaluation | None = None
 
     @property
     def headline(self) -> Evidence | None:
@@ -106,7 +108,13 @@ class Evaluation(Table):
                     "mean weight": 1.0,
                 }
             )
-        return rows
+        if self.proxy is None:
+            return rows
+        beside = self.proxy.rows() or [{"policy": self.policy, "method": "none", "value": None, "interval": None}]
+        return [
+            *({"metric": self.unit or "reward", **row} for row in rows),
+            *({"metric": f"proxy: {self.proxy.unit}", **row} for row in beside),
+        ]
 
     def notes(self) -> list[str]:
         lines = []
@@ -123,6 +131,8 @@ class Evaluation(Table):
         lines += [f"{n:,} choices left out: {why}" for why, n in self.left_out.items()]
         if self.headline is not None and self.headline.estimated:
             lines.append("propensities were estimated, not logged: the interval leaves out their error")
+        if self.proxy is not None:
+            lines += [f"proxy ({self.proxy.unit}): {line}" for line in self.proxy.notes()]
         return lines
 
 
@@ -165,6 +175,11 @@ def evaluate(
         )
     ready = studio.policy(policy)
     name = policy if isinstance(policy, str) else studio.save_policy(decision, ready)
+    if decision.proxy is not None:
+        read = {"against": against, "since": since, "until": until, "q": q, "lateness": lateness, "thresholds": thresholds}
+        beside = evaluate(studio, decision.by_proxy(), name, **read, record=False, seed=seed)
+    else:
+        beside = None
     cut = (
         mature_before(decision, studio.clock())
         if lateness is None
@@ -177,14 +192,15 @@ def evaluate(
             "serve it, or wait until the reward's time is over, then `matinee seal`"
         )
         result = Evaluation(
-            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against
+            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, beside
         )
         return _kept(studio, result, record)
     walked = _walk(studio, decision, ready, log)
     other = None if against == "logged" else _walk(studio, decision, studio.policy(against), log)
     data = _weighed(decision, log, walked, q, name, seed)
     base = None if other is None else _weighed(decision, log, other, q, against, seed)
-    return _kept(studio, _result(decision, log, name, data, base, against, thresholds or Thresholds()), record)
+    found = _result(decision, log, name, data, base, against, thresholds or Thresholds())
+    return _kept(studio, replace(found, proxy=beside), record)
 
 
 @dataclass
@@ -466,6 +482,7 @@ def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
         "missing": None if head is None else head.missing,
         "unit": result.unit,
         "rows": result.rows(),
+        "proxy": None if result.proxy is None else {"unit": result.proxy.unit, "value": result.proxy.value},
     }
     method = "none" if head is None else head.method
     with studio.registry.transaction() as db:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from matinee.erasure import Erased
+    from matinee.log_weights import LogWeights
     from matinee.features import Features
     from matinee.judge import Evaluation
     from matinee.live import Live
@@ -204,6 +205,10 @@ class Studio:
         seed: int = 0,
         consent: str | None = None,
         dry: bool = False,
+        weights: LogWeights | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        proxy: bool = False,
     ) -> Trained:
         """Train a scorer for a decision: point in time, pinned, recorded in the lineage, reproducible to the bit.
 
@@ -220,12 +225,16 @@ class Studio:
             seed: Of everything random.
             consent: Leave out units without consent in force for this purpose, at the time of training.
             dry: Fit and return, record nothing.
+            weights: Weigh the rows of the log against what it chose to show; all alike where not given.
+            since, until: Learn from choices of this time only, and leave the others to be judged on.
+            proxy: Learn from the decision's proxy instead of its reward; evidence shows both.
         """
         from matinee.workshop import train
 
         return train(
             self, self.decision(decision), model, on=on, name=name, labels=labels, context=context, clock=clock,
-            action=action, seed=seed, consent=consent, dry=dry,
+            action=action, seed=seed, consent=consent, dry=dry, weights=weights, since=since, until=until,
+            proxy=proxy,
         )  # fmt: skip
 
     def keep(

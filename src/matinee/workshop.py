@@ -15,6 +15,7 @@ from matinee import catalogue
 from matinee.decisions import Decision
 from matinee.exceptions import BadInputError, MatineeError
 from matinee.facts import Fact
+from matinee.log_weights import LogWeights
 from matinee.policies import Scorer
 from matinee.results import Table
 from matinee.rewarded import context_columns, mature_before, rewarded_slots
@@ -47,6 +48,10 @@ def train(
     seed: int,
     consent: str | None,
     dry: bool,
+    weights: LogWeights | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    proxy: bool = False,
 ) -> Trained:
     """See `Studio.train`."""
     import polars as pl
@@ -60,7 +65,12 @@ def train(
     if labels is None:
         if studio.tables.exists("choices"):
             source.snapshots["choices"] = studio.tables.snapshot("choices")
-        rows = _from_log(studio, decision, source, list(context), now)
+        wanted = decision.by_proxy() if proxy else decision
+        rows = _from_log(studio, wanted, source, list(context), now, weights, since, until)
+    elif weights is not None or since is not None or until is not None or proxy:
+        raise BadInputError(
+            "labels are given, and weights, since, until or proxy too, must be one or the other: those read the log"
+        )
     else:
         rows = labels(source) if callable(labels) else labels
         if not isinstance(rows, pl.DataFrame):
@@ -93,6 +103,10 @@ def train(
         "as_of": now.isoformat(),
         "data_digest": training.digest,
         "labels": _described(labels),
+        "weights": None if weights is None else vars(weights),
+        "since": None if since is None else since.isoformat(),
+        "until": None if until is None else until.isoformat(),
+        "proxy": decision.proxy_unit if proxy else None,
         "columns": training.X.columns,
         "context": list(context),
         "clock": clock,
@@ -155,13 +169,24 @@ def _keep(
     return full
 
 
-def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[str], now: datetime) -> pl.DataFrame:
+def _from_log(
+    studio: Studio,
+    decision: Decision,
+    source: Pinned,
+    context: list[str],
+    now: datetime,
+    weights: LogWeights | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> pl.DataFrame:
     """Labels from the logged choices, as pinned, whose reward was complete at a time."""
     import polars as pl
 
     from matinee.sealing import choices
 
-    log = choices(studio, decision.name, until=mature_before(decision, now), snapshot=source.snapshots.get("choices"))
+    mature = mature_before(decision, now)
+    end = mature if until is None else min(until, mature)
+    log = choices(studio, decision.name, since=since, until=end, snapshot=source.snapshots.get("choices"))
     if not len(log):
         raise BadInputError(
             f"decision {decision.name!r} has no logged choice whose reward is complete, must have some to learn from; "
@@ -173,6 +198,9 @@ def _from_log(studio: Studio, decision: Decision, source: Pinned, context: list[
     slots = rewarded_slots(studio, decision, log, scan=lambda fact: source.scan(fact))
     slots = context_columns(slots, context)
     group = slots["choice"].rank("dense").cast(pl.Int64)
+    if weights is not None:
+        columns = (slots[name].to_numpy() for name in ("slot", "reward", "propensity"))
+        slots = slots.with_columns(pl.Series("weight", weights.of(*columns)))
     return slots.with_columns(pl.col("reward").alias("y"), group.alias("group")).drop("reward")
 
 
@@ -284,8 +312,9 @@ def reproduce(
         for part in qualname.split("."):
             found = getattr(found, part)
         labels = found
+    wanted = decision.by_proxy() if data.get("proxy") else decision
     rows = (
-        _from_log(studio, decision, source, list(data["context"]), now) if labels is None
+        _from_log(studio, wanted, source, list(data["context"]), now, *_log_read(data)) if labels is None
         else labels(source) if callable(labels) else labels
     )  # fmt: skip
     rows, _ = _consenting(rows, data["consent"], source, now)
@@ -301,6 +330,16 @@ def reproduce(
         same = model_digest(Path(folder) / "model") == model_digest(studio.shelf.path(name) / "model")
     erased = sum(int(n.data.get("erased", 0)) for n in studio.graph.nodes("pin") if n.data.get("tag") == tag)
     return Reproduced(name, training.digest == data["data_digest"], same, erased)
+
+
+def _log_read(data: Mapping[str, Any]) -> tuple[LogWeights | None, datetime | None, datetime | None]:
+    """Which part of the log a model learned from, and how it was weighted, as recorded."""
+    weighted, since, until = (data.get(name) for name in ("weights", "since", "until"))
+    return (
+        None if weighted is None else LogWeights(**weighted),
+        None if since is None else instant(since),
+        None if until is None else instant(until),
+    )
 
 
 def _pinned_now(studio: Studio, tag: str, snapshots: Mapping[str, int | None]) -> dict[str, int | None]:
