@@ -136,15 +136,19 @@ def run(args: argparse.Namespace) -> list[Row]:
     narrow = {"width": 8, "sweeps": 2} if args.smoke else {"width": 64}
     few = {"trees": 20, "fewest": 20} if args.smoke else {}
 
-    def system(name: str, make: Callable[[], Recommender], **more: Any) -> None:
-        row: Row = {"system": name, "dataset": dataset}
-        with measured(row):
+    def system(name: str, make: Callable[[], Recommender], **more: Any) -> tuple[Recommender, Row]:
+        cost: Row = {}
+        with measured(cost):
             one = make().fit(cut.histories)
-        begun = {"seconds": row["seconds"], "cpu_seconds": row["cpu_seconds"]}
-        with measured(row):
+        answered(name, one, cost, **more)
+        return one, cost
+
+    def answered(name: str, one: Recommender, cost: Row, **more: Any) -> None:
+        asking: Row = {}
+        with measured(asking):
             found[name] = Answers.of(one, cut)
-        row["answer_seconds"] = row["seconds"]
-        rows.append(row | begun | asked.row(found[name]) | more)
+        took = cost | {"answer_seconds": asking["seconds"], "peak_mb": max(cost["peak_mb"], asking["peak_mb"])}
+        rows.append({"system": name, "dataset": dataset} | took | asked.row(found[name]) | more)
 
     chosen = best_half_life(cut, lambda h: Popular(half_life=h))
     near = best_half_life(cut, lambda h: Nearby(back=1.0, half_life=h))
@@ -158,8 +162,10 @@ def run(args: argparse.Namespace) -> list[Row]:
     system("content", lambda: Content.about(told, **narrow))
     system("successor", Successor)
     system("nearby", lambda: Nearby(back=1.0, half_life=near), half_life=near)
-    system("matinee", lambda: Timed(parts=windows(near), **few), half_life=near)
-    system("matinee, no place kept", lambda: Timed(parts=windows(near), rare_place=0, **few), half_life=near)
+    timed, cost = system("matinee", lambda: Timed(parts=windows(near), **few), half_life=near)
+    assert isinstance(timed, Timed)
+    timed.rare_place = 0
+    answered("matinee, no place kept", timed, cost, half_life=near)
     for row in rows:
         row |= quotient(found[row["system"]], found["Markov window"], asked.known)
     return rows
