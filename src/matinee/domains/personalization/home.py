@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import matinee as mt
-from matinee.domains.personalization.facts import Licence, Member, Played, Rated, Shown, Title
+from matinee.domains.personalization.facts import Licence, Member, Opened, Played, Rated, Shown, Title
 from matinee.domains.personalization.features import profile, standing, taste
 from matinee.domains.personalization.recommenders import Following, Histories, Popular, Recommender, Together
 from matinee.domains.personalization.signals import MEMORIES, Memory, Place
@@ -59,11 +59,11 @@ home = mt.Decision(
 
 
 def events(source: Any, now: datetime) -> pl.DataFrame:
-    """Plays and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
+    """Plays, openings and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
     import polars as pl
 
     columns = ["member", "title", "at", "known", "seq"]
-    rows: pl.LazyFrame = pl.concat([source.scan(Rated, columns), source.scan(Played, columns)])
+    rows: pl.LazyFrame = pl.concat([source.scan(one, columns) for one in (Rated, Opened, Played)])
     agreed = consenting(source, now)
     return (
         rows.filter(pl.col("member").is_in(agreed.implode()))
