@@ -37,13 +37,13 @@ from matinee.domains.personalization.recommenders.together import Together
 Array = np.ndarray[Any, Any]
 LENGTH = 10
 DEEP = 400  # titles of a member that a list is chosen from
-SPLITS = 4  # of each validation member's likes, in choosing a weight
+SPLITS = 3  # of each validation member's likes, in choosing a weight
 SHARE = 0.55  # of the closed form in the recommender, the rest implicit factors
 MOST_LOSS = 0.01
 SEARCHED: dict[str, tuple[float, ...]] = {
-    "greedy": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 0.9),
-    "exchange": (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07, 0.1, 0.2),
-    "lottery": (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07, 0.1, 0.2),
+    "greedy": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9),
+    "exchange": (0.005, 0.01, 0.02, 0.03, 0.035, 0.04, 0.05, 0.07, 0.1, 0.2),
+    "lottery": (0.005, 0.01, 0.02, 0.03, 0.035, 0.04, 0.045, 0.05, 0.07, 0.1, 0.2),
 }
 NAMES = {
     "greedy": "greedy re-rank (Steck 2018), on scores", "exchange": "matinee, one list (exchanges, on chances)",

@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # One thread a process: the suite runs on several workers, and thread pools multiply.
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Two workers share the cores with what each of them compiles: a slow example is no failure.
+settings.register_profile("matinee", deadline=None)
+settings.load_profile("matinee")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -7,6 +7,7 @@ domain. `choose` masks, draws, and returns the Choice with its exact propensitie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,9 @@ class Decision:
             `kids`.
         title: What people call it; the name where not given.
         reward_unit: What the reward is measured in: "plays", "EUR cents".
+        proxy: Another reward that stands in for a slower or noisier one when a model learns (`studio.train(...,
+            proxy=True)`). Evidence always shows it beside the reward, never instead of it.
+        proxy_unit: What the proxy is measured in; needed where there is one.
         description: One line for people.
 
     Raises:
@@ -146,6 +150,8 @@ class Decision:
         sheltered: str | None = None,
         title: str | None = None,
         reward_unit: str = "",
+        proxy: Reward | None = None,
+        proxy_unit: str = "",
         description: str = "",
     ) -> None:
         if not name.replace("_", "").replace("-", "").isalnum() or not name[0].isalpha():
@@ -155,6 +161,12 @@ class Decision:
         self.mode = must(mode, "mode", one_of=MODES)
         self.reward, self.guards, self.consent, self.sheltered = reward, tuple(guards), consent, sheltered
         self.title, self.reward_unit, self.description = title or name.replace("_", " "), reward_unit, description
+        if proxy is not None and (reward is None or not proxy_unit or proxy_unit == reward_unit):
+            raise DeclarationError(
+                f"proxy of decision {name!r}, must stand beside a reward and have a proxy_unit of its own: a proxy is never "
+                "shown alone, nor under the reward's name"
+            )
+        self.proxy, self.proxy_unit = proxy, proxy_unit
         if isinstance(among, type):
             among = among.schema.key
         if isinstance(among, str):
@@ -184,6 +196,18 @@ class Decision:
         """Features that its guards read, and consents where it needs them."""
         own = [guarding.consents()] if self.consent else []
         return [*own, *(f for g in self.guards for f in getattr(g, "needs", ()))]
+
+    def by_proxy(self) -> Decision:
+        """This decision with its proxy as the reward, for learning from it and for judging by it beside the reward.
+
+        Raises:
+            DeclarationError: If it has no proxy.
+        """
+        if self.proxy is None:
+            raise DeclarationError(f"decision {self.name!r} has no proxy, must have one to be learned from: proxy=")
+        other = copy(self)
+        other.reward, other.reward_unit, other.proxy, other.proxy_unit = self.proxy, self.proxy_unit, None, ""
+        return other
 
     @property
     def guard_names(self) -> list[str]:

@@ -56,6 +56,7 @@ class Evaluation(Table):
         refused: Why there is no number; None when there is one.
         left_out: How many choices had to be left out, by reason.
         judged_on: Which choices it was judged on, in words.
+        proxy: The same by the decision's proxy, where it has one: shown beside, never acted upon.
     """
 
     decision: str
@@ -70,6 +71,7 @@ class Evaluation(Table):
     unit: str = ""
     against: str = "logged"
     judged_on: str = ""
+    proxy: Evaluation | None = None
 
     @property
     def headline(self) -> Evidence | None:
@@ -119,7 +121,13 @@ class Evaluation(Table):
                     "mean weight": 1.0,
                 }
             )
-        return rows
+        if self.proxy is None:
+            return rows
+        beside = self.proxy.rows() or [{"policy": self.policy, "method": "none", "value": None, "interval": None}]
+        return [
+            *({"metric": self.unit or "reward", **row} for row in rows),
+            *({"metric": f"proxy: {self.proxy.unit}", **row} for row in beside),
+        ]
 
     def notes(self) -> list[str]:
         lines = []
@@ -137,6 +145,8 @@ class Evaluation(Table):
         lines += [f"{n:,} choices left out: {why}" for why, n in self.left_out.items()]
         if self.headline is not None and self.headline.estimated:
             lines.append("propensities were estimated, not logged: the interval leaves out their error")
+        if self.proxy is not None:
+            lines += [f"proxy ({self.proxy.unit}): {line}" for line in self.proxy.notes()]
         return lines
 
 
@@ -180,6 +190,11 @@ def evaluate(
         )
     ready = studio.policy(policy)
     name = policy if isinstance(policy, str) else studio.save_policy(decision, ready)
+    if decision.proxy is not None:
+        read = {"against": against, "since": since, "until": until, "q": q, "lateness": lateness, "thresholds": thresholds}
+        beside = evaluate(studio, decision.by_proxy(), name, **read, record=False, seed=seed)
+    else:
+        beside = None
     cut = (
         mature_before(decision, studio.clock())
         if lateness is None
@@ -193,7 +208,7 @@ def evaluate(
     if log.n < 2:
         reason = _nothing_to_judge_on(decision, log, newest)
         result = Evaluation(
-            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, said
+            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, said, beside
         )
         return _kept(studio, result, record)
     slots = log.rewards.shape[1]
@@ -203,7 +218,7 @@ def evaluate(
     data = _weighed(decision, log, walked, drawn, q, name, seed)
     base = None if other is None else _weighed(decision, log, other, drawn, q, against, seed)
     result = _result(decision, log, name, data, base, against, thresholds or Thresholds())
-    return _kept(studio, replace(result, judged_on=said), record)
+    return _kept(studio, replace(result, judged_on=said, proxy=beside), record)
 
 
 def _judged_on(log: _Log, learned: Learned) -> str:
@@ -573,6 +588,7 @@ def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
         "unit": result.unit,
         "judged_on": result.judged_on,
         "rows": result.rows(),
+        "proxy": None if result.proxy is None else {"unit": result.proxy.unit, "value": result.proxy.value},
     }
     method = "none" if head is None else head.method
     with studio.registry.transaction() as db:

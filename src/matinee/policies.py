@@ -192,6 +192,14 @@ class Policy:
         """Plain values from which `from_spec` builds the same policy; scorers by name."""
         return {"kind": self.kind, "scorer": self.scorer and self.scorer.name, **self.parameters}
 
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], scorers: Callable[[str], Scorer]) -> Policy:
+        """The policy that `spec` of this kind describes; a policy that holds others overrides it."""
+        parameters = {k: v for k, v in spec.items() if k not in ("kind", "scorer")}
+        if spec.get("scorer"):
+            return cls(scorers(spec["scorer"]), **parameters)  # type: ignore[call-arg]
+        return cls(**parameters)
+
     def _scores(self, request: Request, candidates: Candidates) -> Scores:
         import numpy as np
 
@@ -399,6 +407,10 @@ class Mixture(Policy):
             for c in part.components(request, candidates)
         ]
 
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], scorers: Callable[[str], Scorer]) -> Policy:
+        return cls({from_spec(part["policy"], scorers): part["share"] for part in spec["parts"]})
+
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "parts": [{"share": s, "policy": p.spec()} for p, s in self.parts.items()]}
 
@@ -422,9 +434,4 @@ def from_spec(spec: Mapping[str, Any], scorers: Callable[[str], Scorer]) -> Poli
     kind = spec["kind"]
     if kind not in KINDS:
         raise UnknownNameError("policy kind", kind, KINDS)
-    if kind == Mixture.kind:
-        return Mixture({from_spec(part["policy"], scorers): part["share"] for part in spec["parts"]})
-    parameters = {k: v for k, v in spec.items() if k not in ("kind", "scorer")}
-    if spec.get("scorer"):
-        return KINDS[kind](scorers(spec["scorer"]), **parameters)  # type: ignore[call-arg]
-    return KINDS[kind](**parameters)
+    return KINDS[kind].of_spec(spec, scorers)

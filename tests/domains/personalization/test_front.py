@@ -62,7 +62,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> mt.Studio:
         "at": pl.Series([a for _, _, a in rows], dtype=pl.Datetime("us", "UTC")),
     }).with_columns(known=pl.col("at")))  # fmt: skip
     policies = train(made, layout=Layout(rows=5, columns=6, row_temperature=0.2))
-    assert policies == ["front@1", "front@2"]
+    assert policies == ["front@1", "front@2", "front@3"]
     made.publish()
     made.release("front", "front@2", share=1.0)
     return made
@@ -96,7 +96,7 @@ def test_a_page_is_decided_under_the_guards_and_logged(studio: mt.Studio) -> Non
 def test_a_page_can_be_judged_on_the_log_of_pages(studio: mt.Studio) -> None:
     """The page's own value on its own log is the mean of the log: every weight is one."""
     for member in range(20, 50):
-        studio.decide("front", member=member)
+        studio.decide("front", member=member, at=NOW + timedelta(minutes=1))  # after what the page model learned from
     studio.seal()
     later = mt.open(studio.root, clock=lambda: NOW + timedelta(days=6))
     found = later.evaluate("front", "front@2", record=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import matinee as mt
+from matinee.domains.personalization.exploration import Exposure
 from matinee.domains.personalization.facts import Licence, Played, Rated, Tagged, Title
 from matinee.domains.personalization.features import recent
 from matinee.domains.personalization.home import PERIOD, QUALIFIED, Profiled, _quantile, events
@@ -64,6 +65,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None, *, layout: Layou
     return [
         studio.save_policy(front, Pages(plain, size), note="what is popular, in the same rows: the baseline"),
         studio.save_policy(front, Pages(model, size), note="whole pages, calibrated to the member"),
+        studio.save_policy(front, Exposure(Pages(model, size)), note="the same, with a share for titles hardly shown yet"),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from tests.domains.personalization.loaders.reading_back import reasons, rows
 
@@ -78,3 +79,17 @@ def test_bad_lines(studio: mt.Studio, tmp_path: Path) -> None:
     assert "title is empty" in said
     with pytest.raises(mt.MatineeError, match=r"must hold behaviors\.tsv and news\.tsv"):
         import_mind(studio, tmp_path / "studio")
+
+
+def test_what_was_opened_is_a_history_to_learn_from(studio: mt.Studio, tmp_path: Path) -> None:
+    from matinee.domains.personalization.features import recent, taste
+    from matinee.domains.personalization.home import events
+
+    split(tmp_path / "m")
+    import_mind(studio, tmp_path / "m")
+    told = events(studio.facts, studio.clock())
+    assert told.select("member", "title").rows() == [(13740, 55528), (13740, 19639), (13740, 61837)]
+    labels = pl.DataFrame(
+        {"member": [13740], "at": [studio.clock()]}, schema_overrides={"at": pl.Datetime("us", "UTC")}
+    )
+    assert recent(taste.batch(studio.facts, labels).to_dicts()[0]) == [55528, 19639, 61837]

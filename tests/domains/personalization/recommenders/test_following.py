@@ -12,19 +12,27 @@ from hypothesis import strategies as st
 from tests.domains.personalization.recommenders.worlds import START, frame
 
 from matinee.domains.personalization.recommenders import Following, Histories
-from matinee.domains.personalization.recommenders.following import count_pairs
+
+
+def counted(sequences: list[list[int]], decay: float, window: int) -> list[list[float]]:
+    found = Following(decay=decay, window=window).fit(Histories.of_sequences(sequences)).table().toarray()
+    return [[float(x) for x in row] for row in found]
 
 
 def test_pairs_are_counted_in_their_order_with_decay() -> None:
-    counts = np.zeros((3, 3), np.float32)
-    count_pairs(np.array([0, 1, 2]), np.array([0, 3]), counts, 0.5, 10)
-    assert counts.tolist() == [[0, 1, 0.5], [0, 0, 1], [0, 0, 0]]
-    counts[:] = 0
-    count_pairs(np.array([0, 1, 2]), np.array([0, 3]), counts, 0.5, 1)
-    assert counts.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
-    counts[:] = 0
-    count_pairs(np.array([0, 1, 2]), np.array([0, 1, 3]), counts, 0.5, 10)  # two members: nothing across them
-    assert counts.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert counted([[0, 1, 2]], 0.5, 10) == [[0, 1, 0.5], [0, 0, 1], [0, 0, 0]]
+    assert counted([[0, 1, 2]], 0.5, 1) == [[0, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert counted([[0], [1, 2]], 0.5, 10) == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]  # nothing across members
+
+
+def test_scores_are_the_shrunken_decayed_rows() -> None:
+    rng = np.random.default_rng(0)
+    histories = Histories.of_sequences([rng.integers(0, 6, 9).tolist() for _ in range(10)])
+    model = Following(decay=0.5, window=3).fit(histories)
+    C, plays = model.table().toarray(), np.bincount(histories.items)
+    Q = C / (C.sum(axis=1, keepdims=True) + 5) / (plays + 1) ** 0.15
+    # The window reads three titles, though a fourth is known.
+    assert model.scores([5, 1, 4, 2]) == pytest.approx(Q[2] + 0.5 * Q[4] + 0.25 * Q[1], rel=1e-5)
 
 
 def test_what_always_follows_comes_first() -> None:
@@ -49,15 +57,15 @@ def test_an_update_counts_the_pairs_across_the_seam(sequences: list[list[int]], 
         return
     model, whole = Following().fit(Histories.of(early)).update(Histories.of(late)), Following().fit(Histories.of(rows))
     assert model.titles.tolist() == whole.titles.tolist()
-    assert model.counts == pytest.approx(whole.counts, abs=1e-5)
+    assert model.table().toarray() == pytest.approx(whole.table().toarray(), abs=1e-5)
     assert model.plays.tolist() == whole.plays.tolist()
 
 
 def test_late_events_are_a_fit_again() -> None:
     early, late = frame([(1, 10, 5), (1, 30, 9)]), frame([(1, 20, 7)])
     model = Following().fit(Histories.of(early)).update(Histories.of(late))
-    assert model.counts[0].tolist() == pytest.approx([0, 1, 0.7])  # 10, 20, 30
-    assert model.counts[1].tolist() == pytest.approx([0, 0, 1])
+    assert model.table().toarray()[0].tolist() == pytest.approx([0, 1, 0.7])  # 10, 20, 30
+    assert model.table().toarray()[1].tolist() == pytest.approx([0, 0, 1])
 
 
 def test_the_terms_of_an_explanation_add_up() -> None:

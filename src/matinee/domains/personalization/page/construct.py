@@ -61,7 +61,8 @@ class Scene:
         wanted: The member's mix, shape (genres,); zeros where nothing is known.
         last: Row name -> candidates that stood in it on the last visit.
         limits: Between-slots guards, over the whole page.
-        young: Candidates that are owed exposure, and the share of each draw they get; see `exploration`.
+        young, share, budget: Candidates that are owed exposure, the share of each draw that they get, and how many of
+            them are on the page when no further row gives it; see `exploration`.
     """
 
     rows: Sequence[Row]
@@ -73,6 +74,7 @@ class Scene:
     limits: Sequence[Limit] = ()
     young: Array | None = None
     share: float = 0.0
+    budget: int = 1_000_000
 
 
 @dataclass
@@ -165,6 +167,7 @@ class _Work:
         count = len(scene.rows)
         width = max([1, *(len(r.titles) for r in scene.rows)])
         self.lists, self.lengths = np.zeros((count, width), np.int64), np.zeros(count, np.int64)
+        self.starts = np.zeros(count, np.int64)  # what stands before is on the page
         for k, row in enumerate(scene.rows):
             self.lists[k, : len(row.titles)], self.lengths[k] = row.titles, len(row.titles)
         self.weight = np.array([layout.weight(r.kind) for r in scene.rows])
@@ -207,7 +210,7 @@ class _Work:
         above = int(self.codes[self.rows[-1]]) if self.rows else -1
         values = np.full(len(self.lists), -1.0)
         _kernels()[0](
-            self.lists, self.lengths, self.free, self.closed, self.scene.worth, *self.genre_of, self.price,
+            self.lists, self.starts, self.lengths, self.free, self.closed, self.scene.worth, *self.genre_of, self.price,
             self.layout.calibration, self.steps, self.seen, self.least, self.weight, self.stands_for, self.genre_rows,
             self.codes, above, self.layout.diversity, values, self.read,
         )  # fmt: skip
@@ -292,7 +295,7 @@ class _Work:
 
     def _draw_from(self, row: int) -> tuple[Array, list[Component], list[Limit]]:
         """The titles that a row chooses from, how likely each is, and what limits there are among them."""
-        titles = self.lists[row, : self.lengths[row]]
+        titles = self.lists[row, self.starts[row] : self.lengths[row]]
         pool = titles[~self.closed[titles]]
         ordered = bool(self.ordered[row])
         pool = pool if ordered else pool[: self.layout.depth * self.layout.columns]
@@ -307,7 +310,10 @@ class _Work:
         return pool, draw_parts(logits, self.layout.floor, self._young(pool), self.scene.share), self._limits(pool)
 
     def _young(self, pool: Array) -> Array | None:
-        return None if self.scene.young is None else self.scene.young[pool]
+        young = self.scene.young
+        if young is None or int(young[self.picked].sum()) >= self.scene.budget:
+            return None
+        return young[pool]
 
     def _limits(self, pool: Array) -> list[Limit]:
         """What is left of the page's limits, for a draw of at most one row."""
@@ -408,39 +414,34 @@ def _kernels() -> tuple[Callable[..., None], Callable[..., Array], Callable[...,
 
     @numba.njit(cache=True)
     def look(  # type: ignore[no-untyped-def]
-        lists, lengths, free, closed, worth, where, begin, genre, share, price, calibration, steps, seen, least, weight,
+        lists, starts, lengths, free, closed, worth, where, begin, genre, share, price, calibration, steps, seen, least, weight,
         stands_for, genre_rows, codes, above, diversity, values, read,
     ):  # fmt: skip
         """Value of each row that is left and long enough, as far as it is seen before anybody scrolls; others stay -1."""
+        kept = np.zeros(seen, np.int64)
         for r in range(len(lengths)):
             if not free[r]:
                 continue
-            value, n, gone = 0.0, 0, 0
-            for j in range(lengths[r]):
+            value, n, j = 0.0, 0, starts[r]
+            while j < lengths[r] and n < seen:
                 t = lists[r, j]
                 read[t] = True
+                j += 1
                 if closed[t]:
-                    gone += 1
                     continue
                 if n < len(steps):
                     value += steps[n] * worth[t] * boosted(where[t], begin, genre, share, price, calibration)
+                kept[n] = t
                 n += 1
-                if n == seen:
-                    break
+            # What is on the page never leaves it: what was kept is moved up to what comes after, not to be walked again.
+            starts[r] = j - n
+            for k in range(n):
+                lists[r, j - n + k] = kept[k]
             if n >= least[r]:
                 times = 1.0 if codes[r] == above else 0.0
                 for g in range(len(genre_rows)):
                     times += stands_for[r, g] * genre_rows[g]
                 values[r] = value * weight[r] * diversity**times
-            if gone > 16:
-                # What is on the page never leaves it: the list is shortened, so that it is not walked over again.
-                n = 0
-                for j in range(lengths[r]):
-                    t = lists[r, j]
-                    if not closed[t]:
-                        lists[r, n] = t
-                        n += 1
-                lengths[r] = n
 
     @numba.njit(cache=True)
     def logits(pool, worth, where, begin, genre, share, price, calibration):  # type: ignore[no-untyped-def]

@@ -83,9 +83,13 @@ class Pages(mt.Policy):
 
     def draw(
         self, request: Request, candidates: Candidates, slots: int, *, limits: Sequence[Limit] = (),
-        uniforms: Array | None = None, forced: Array | None = None, full: bool = False,
+        uniforms: Array | None = None, forced: Array | None = None, full: bool = False, young: Array | None = None,
+        share: float = 0.0, budget: int = 0,
     ) -> Drawn:  # fmt: skip
         """A page for the request; see `construct`.
+
+        Of each draw a share may go to the young among the candidates (a mask over them), in rows that begin before
+        `budget` of them are on the page; see `exploration.Exposure`.
 
         Walked along a logged page, it reads the page's rows from the request's context, where the log keeps them.
 
@@ -95,6 +99,8 @@ class Pages(mt.Policy):
         if forced is None and slots < min(self.layout.slots, len(candidates)):
             raise mt.MatineeError(f"slots == {slots}, must be at least {self.layout.slots}: the page's rows times columns")
         scene, pool = self.scorer.scene(request, candidates, self.layout, limits)
+        if young is not None:
+            scene.young, scene.share, scene.budget = young[pool], share, budget
         if forced is not None:
             return self._walk(request, scene, pool, len(candidates), forced, full)
         if uniforms is None:

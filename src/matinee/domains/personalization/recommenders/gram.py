@@ -27,8 +27,9 @@ def gram_matrix(histories: Histories, *, length_power: float = 0.0, near: float 
     """How often titles are played by the same member: X' diag(w) X, partly from ordered windows.
 
     A member of m distinct titles weighs w = m^-length_power. The windowed part counts a pair of events at places x and
-    y of one history as w exp(-|x - y| / span), up to four spans apart. Where either is used, each part is scaled to a
-    trace of as many as there are distinct plays, so that ridges mean the same for all.
+    y of one history as w exp(-|x - y| / span), in both orders, up to four spans apart: but for that end, X' K X of a
+    positive definite K, so that the matrix is positive semidefinite however often a title comes. Each part is scaled to
+    a trace of as many as there are distinct plays, so that ridges mean the same for all.
 
     Args:
         histories: Of the members.
@@ -122,7 +123,9 @@ def _kernels() -> dict[str, Any]:
                 a = items[x]
                 for y in range(max(offsets[m], x - len(decay) + 1), x + 1):
                     b = items[y]
-                    found[min(a, b), max(a, b)] += w * decay[x - y]
+                    # A title played twice meets itself in both orders, as two titles do in both cells.
+                    twice = 2.0 if a == b and x != y else 1.0
+                    found[min(a, b), max(a, b)] += twice * w * decay[x - y]
 
     @numba.njit(cache=True, nogil=True)
     def windowed_trace(items, offsets, weight, decay):  # type: ignore[no-untyped-def]
@@ -132,7 +135,7 @@ def _kernels() -> dict[str, Any]:
             for x in range(offsets[m], offsets[m + 1]):
                 for y in range(max(offsets[m], x - len(decay) + 1), x + 1):
                     if items[x] == items[y]:
-                        trace += weight[m] * decay[x - y]
+                        trace += (1.0 if x == y else 2.0) * weight[m] * decay[x - y]
         return trace
 
     return {"whole": whole, "windowed": windowed, "windowed_trace": windowed_trace}

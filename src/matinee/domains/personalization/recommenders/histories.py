@@ -104,7 +104,7 @@ class Histories:
 
     def without_last(self, events: int) -> Histories:
         """The same without the newest so many events of each member."""
-        return self._some(np.arange(len(self.items)) < np.repeat(self.offsets[1:] - events, self.lengths))
+        return self.where(np.arange(len(self.items)) < np.repeat(self.offsets[1:] - events, self.lengths))
 
     def without_rare(self, fewest: int) -> Histories:
         """The same without titles of fewer events than that: what is hardly played says nothing about company."""
@@ -119,10 +119,10 @@ class Histories:
         if titles is self.titles or np.array_equal(titles, self.titles):
             return self
         if not len(titles):
-            return self._some(np.zeros(len(self.items), np.bool_))
+            return self.where(np.zeros(len(self.items), np.bool_))
         at = np.minimum(np.searchsorted(titles, self.titles), len(titles) - 1)
         known = titles[at] == self.titles
-        some = self._some(known[self.items])
+        some = self.where(known[self.items])
         return Histories(titles, at[some.items], some.offsets, some.members, some.day)
 
     def joined(self, newer: Histories) -> Histories:
@@ -143,6 +143,7 @@ class Histories:
         offsets = np.searchsorted(who, members).astype(np.int64)
         return Histories(titles, items, np.append(offsets, len(who)), members, day)
 
-    def _some(self, kept: Array) -> Histories:
+    def where(self, kept: Array) -> Histories:
+        """The same with some events only; `kept` is one bool an event."""
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         return Histories(self.titles, self.items[kept], offsets, self.members, self.day[kept])

@@ -33,13 +33,14 @@ def on_threads(work: Callable[[Any], Any], pieces: Sequence[Any]) -> list[Any]:
         return list(pool.map(work, pieces))
 
 
-def pair_counts(histories: Histories, weights: Array) -> Any:
+def pair_counts(histories: Histories, weights: Array, fresh: Array | None = None) -> Any:
     """C[i, j] = sum over events of j that come d events after one of i of weights[d - 1]; pairs of a title with itself do
     not count.
 
     Args:
         histories: Of the members.
         weights: What a pair at distance 1, 2, ... counts; its length is the longest distance, shape (distances,).
+        fresh: Which events are new, shape (events,): only pairs whose second event is new count. None: all are.
 
     Returns:
         A sparse matrix by rows, shape (titles, titles), float32, the columns of each row sorted.
@@ -59,9 +60,12 @@ def pair_counts(histories: Histories, weights: Array) -> Any:
     places = np.argsort(histories.items, kind="stable")
     starts = np.searchsorted(histories.items[places], np.arange(n + 1))
     ends = np.repeat(histories.offsets[1:], histories.lengths)
+    new = np.ones(len(histories.items), np.bool_) if fresh is None else np.asarray(fresh, np.bool_)
     pieces = [(int(p[0]), int(p[-1]) + 1) for p in np.array_split(np.arange(n), cores() * 4) if len(p)]
     first = int(near[0]) + 1
-    rows = on_threads(lambda p: _kernel()(histories.items, places, starts, ends, weights, first, p[0], p[1], n), pieces)
+    rows = on_threads(
+        lambda p: _kernel()(histories.items, places, starts, ends, weights, new, first, p[0], p[1], n), pieces
+    )
     lengths, columns, values = (np.concatenate(part) for part in zip(*rows, strict=True))
     return csr_array((values, columns, np.concatenate([[0], np.cumsum(lengths)])), (n, n))
 
@@ -71,7 +75,7 @@ def _kernel() -> Any:
     import numba
 
     @numba.njit(cache=True, nogil=True)
-    def count(items, places, starts, ends, weights, first, begin, stop, n):  # type: ignore[no-untyped-def]
+    def count(items, places, starts, ends, weights, new, first, begin, stop, n):  # type: ignore[no-untyped-def]
         row = np.zeros(n, np.float32)
         touched = np.empty(n, np.int32)
         lengths = np.zeros(stop - begin, np.int64)
@@ -84,7 +88,7 @@ def _kernel() -> Any:
                 x = places[o]
                 for y in range(x + first, min(x + len(weights) + 1, ends[x])):
                     w, j = weights[y - x - 1], items[y]
-                    if w > 0 and j != i:
+                    if w > 0 and j != i and new[y]:
                         if row[j] == 0:
                             touched[some] = j
                             some += 1
