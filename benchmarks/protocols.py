@@ -67,6 +67,14 @@ PROTOCOLS: dict[str, Protocol] = {
         published="linear programming (ExCalibR)",
         target="KL down 80% at <= 1% ndcg10 loss, or the best point on the curve with the curve shown",
     ),
+    "page": Protocol(
+        part="Personalization",
+        protocol=(
+            "small pages from overlapping rows: value of stage-wise construction as a share of the best page's, which "
+            "an integer programme proves"
+        ),
+        target="the gap shown; the worst page named",
+    ),
     "serving": Protocol(
         part="Personalization",
         protocol=(
