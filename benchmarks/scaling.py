@@ -30,7 +30,6 @@ Array = np.ndarray[Any, Any]
 PARTS = 20  # parts of the catalogue; a member mostly stays in one
 ZIPF = 0.8
 SWEEPS = ("events", "titles", "members")
-DENSE = 30_000  # titles: beyond, a matrix of all pairs does not pay
 MAKES: dict[str, Callable[[], Recommender]] = {
     "popular": Popular,
     "following": Following,
@@ -43,6 +42,12 @@ MAKES: dict[str, Callable[[], Recommender]] = {
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--most-events", type=int, default=10_000_000, help="largest number of events; 100000000 needs 12 GB"
+    )
+    parser.add_argument(
+        "--most-closed",
+        type=int,
+        default=10_000,
+        help="titles up to which a closed form is solved; 30000 take half an hour",
     )
     parser.add_argument("--systems", nargs="*", choices=list(MAKES), default=list(MAKES), help="recommenders measured")
     parser.add_argument("--chart", type=Path, help="write a Vega-Lite chart here")
@@ -126,8 +131,8 @@ def run(args: argparse.Namespace) -> list[Row]:
             row: Row = {
                 "system": system, "dataset": dataset, "grows": grows, "members": members, "titles": titles, "events": events,
             }  # fmt: skip
-            if titles > DENSE and system in ("following", "together"):
-                row["absent"] = f"a matrix of {titles:,} x {titles:,}: factors are for catalogues of this size"
+            if titles > args.most_closed and system == "together":
+                row["absent"] = f"a matrix of {titles:,} x {titles:,}: --most-closed is {args.most_closed:,}"
             elif args.smoke:
                 row |= fit((system, members, titles, events))
             else:

@@ -9,8 +9,6 @@ import pytest
 
 import matinee as mt
 from matinee.exceptions import BadInputError
-from matinee.training import Pinned
-from matinee.workshop import _from_log
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -36,11 +34,11 @@ def studio_with(folder: Path, contexts: list[dict[str, object]]) -> tuple[mt.Stu
 def test_what_was_decided_without_profiling_is_not_learned_from(tmp_path: Path) -> None:
     contexts: list[dict[str, object]] = [{}, {"profiled": False}, {"device": "tv", "profiled": True}, {"profiled": False}]
     studio, decision = studio_with(tmp_path / "s", contexts)
-    rows = _from_log(studio, decision, Pinned(studio.facts), [], studio.clock())
-    assert sorted(rows["unit"].to_list()) == ["0", "2"]
+    trained = studio.train(decision, mt.Linear(), on=[], action=True)
+    assert studio.graph.get(f"model://{trained.name}").data["rows"] == 2
 
 
 def test_nothing_logged_is_said(tmp_path: Path) -> None:
     studio, decision = studio_with(tmp_path / "s", [])
     with pytest.raises(BadInputError, match="decision 'offer' has no logged choice whose reward is complete"):
-        _from_log(studio, decision, Pinned(studio.facts), [], studio.clock())
+        studio.train(decision, mt.Linear(), on=[], action=True)

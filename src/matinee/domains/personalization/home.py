@@ -136,7 +136,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
         studio.keep(
             f"home-{name}",
             kept,
-            facts=[Rated, Played],
+            facts=[Rated, Opened, Played],
             record={"learner": one.kind, "events": len(every), "decision": "home"},
         )
         parts[name] = kept
@@ -155,7 +155,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     }
     uses = [f"model://{p.name}" for p in ranker.parts.values()]
     uses += [f"features://{f.name}@{f.hash[:10]}" for f in (standing, *ranker.needs)]
-    studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
+    studio.keep("home-ranker", ranker, facts=[Rated, Opened, Played], uses=uses, record=record)
     # Warm enough that each can later be judged on the log of another: a cold policy meets too few of its own pages.
     baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.7): 0.7, mt.Uniform(): 0.3})
     step(1, "choosing how warm to draw")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import matinee as mt
-from matinee.domains.personalization.facts import Played, Rated, Shown
+from matinee.domains.personalization.facts import Opened, Played, Rated, Shown
 from matinee.domains.personalization.features import standing
 from matinee.domains.personalization.home import FLOOR, events, home, recommenders, situations, train, warmth
 from matinee.domains.personalization.recommenders import Histories
@@ -124,7 +124,7 @@ def signals(studio: mt.Studio, before: datetime, step: Progress = lambda *_a: No
     made["home-language"] = Language()
     for name, scorer in made.items():
         kind = {"learner": scorer.kind, "decision": "home"}
-        studio.keep(name, scorer, facts=[Rated, Played, Shown], record=kind)
+        studio.keep(name, scorer, facts=[Rated, Opened, Played, Shown], record=kind)
     return made
 
 

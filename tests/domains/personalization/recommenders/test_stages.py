@@ -10,6 +10,7 @@ from tests.domains.personalization.recommenders.test_chain import wandering
 
 import matinee as mt
 from matinee.domains.personalization.recommenders import Blend, Histories, Popular, Staged, Together
+from matinee.domains.personalization.recommenders.stages import best_of
 
 
 def plain() -> Blend:
@@ -67,3 +68,13 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "m" / "trees.txt").write_text("tree\nversion=v4\nnum_class=1")
     with pytest.raises(mt.MatineeError, match="cut short or damaged"):
         Staged.load(tmp_path / "m")
+
+
+def test_a_lucky_first_tree_does_not_end_the_training() -> None:
+    noise = np.random.default_rng(0).normal(scale=0.01, size=120)
+    rising = np.concatenate([np.linspace(0.2, 0.25, 80), np.linspace(0.25, 0.2, 40)]) + noise
+    rising[2] = 0.4
+    assert 65 <= best_of(rising) <= 95
+    assert best_of(np.array([0.3, 0.2, 0.1])) == 3
+    staged = Staged(first=plain(), trees=60, fewest=20).fit(wandering())
+    assert staged._booster.best_iteration >= 40

@@ -319,6 +319,8 @@ class _Work:
         """What is left of the page's limits, for a draw of at most one row."""
         out = []
         for limit, left in zip(self.scene.limits, self.left, strict=True):
+            if left.min() >= self.layout.columns:
+                continue  # no row can use that up
             codes = limit.codes[pool]
             rest = np.where(codes >= 0, left[codes], self.layout.columns)
             for most in np.unique(rest[rest < self.layout.columns]).tolist():
@@ -350,10 +352,9 @@ class _Work:
             self.seen_weight = _kernels()[2](titles, looked, self.steps, *self.genre_of, self.seen_mix)
         for limit, left in zip(self.scene.limits, self.left, strict=True):
             codes = limit.codes[titles]
-            np.subtract.at(left, codes[codes >= 0], 1)
-            gone = np.flatnonzero(left <= 0)
-            if len(gone):
-                self.closed |= np.isin(limit.codes, gone)
+            left -= np.bincount(codes[codes >= 0], minlength=len(left))
+            if left.min() <= 0:
+                self.closed |= np.isin(limit.codes, np.flatnonzero(left <= 0))
 
     def impossible(self, titles: Sequence[int] | Array) -> None:
         """A row that this layout would not have shown there: its slots have no chance at all."""

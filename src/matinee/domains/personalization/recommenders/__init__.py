@@ -12,6 +12,8 @@
 | Together | what is played by the same members (closed-form autoencoder) | taste over the long run |
 | Factors | members and titles as vectors (implicit ALS) | the same above 30,000 titles |
 | Content | Factors, with vectors from descriptions for new titles | titles nobody has watched |
+| Nearby | pairs in a window, both ways, newer ones counting more | where order is rough |
+| Timed | candidates of several, ordered by trees that learned on events after a cut | many events a member |
 | Continuing | how likely a title begun is gone on with | continue watching |
 
 `conformance.check_recommender` tries out what the contract (`Recommender`) promises, on a recommender of anybody's.
@@ -27,9 +29,11 @@ from matinee.domains.personalization.recommenders.ensemble import Blend
 from matinee.domains.personalization.recommenders.factors import Factors
 from matinee.domains.personalization.recommenders.following import Following
 from matinee.domains.personalization.recommenders.histories import MOST_TITLES, Histories
+from matinee.domains.personalization.recommenders.nearby import Nearby
 from matinee.domains.personalization.recommenders.popular import Popular
 from matinee.domains.personalization.recommenders.sequence import Block, Successor
 from matinee.domains.personalization.recommenders.stages import Staged
+from matinee.domains.personalization.recommenders.timed import Timed
 from matinee.domains.personalization.recommenders.together import Together
 from matinee.domains.personalization.recommenders.transformer import Transformer
 
@@ -45,10 +49,12 @@ __all__ = [
     "Factors",
     "Following",
     "Histories",
+    "Nearby",
     "Popular",
     "Recommender",
     "Staged",
     "Successor",
+    "Timed",
     "Together",
     "Transformer",
     "load_recommender",

@@ -21,9 +21,29 @@ from matinee.scorers import register
 Array = np.ndarray[Any, Any]
 HELD_OUT = 0.15  # share of the members by which the number of trees is chosen
 MOST_MEMBERS = 20_000  # to learn the order from
-PATIENCE = 30  # trees without a gain until no more are added
+PATIENCE = 50  # trees without a gain until no more are added
+SMOOTH = 15  # trees over which the gain of the members held out is averaged: a few hundred members are noise of .01
+LEAST = 40  # trees; the best of a noisy curve may be its third point, where most candidates are still equal
 FEWEST = 20  # members whose newest title is among their candidates
 TREES = "trees.txt"
+
+
+def best_of(curve: Array) -> int:
+    """The number of trees at which the gain, averaged over its neighbours, is largest; at least 40, or all there are.
+
+    Args:
+        curve: Gain of the members held out after each tree, shape (trees,).
+
+    Example:
+        >>> best_of(np.concatenate([[0.9], np.linspace(0.1, 0.5, 80), np.linspace(0.5, 0.3, 40)]))
+        81
+    """
+    if len(curve) <= LEAST:
+        return len(curve)
+    half = SMOOTH // 2
+    padded = np.pad(curve, half, mode="edge")
+    smooth = np.convolve(padded, np.ones(SMOOTH) / SMOOTH, mode="valid")
+    return LEAST + int(smooth[LEAST - 1 :].argmax())
 
 
 @register
@@ -33,8 +53,8 @@ class Staged(Recommender):
     the last titles and the candidate followed each other, lag by lag, forward and reverse.
 
     The parts are fitted without each member's newest event; the trees learn to put that event first among the best
-    candidates, on members for whom it is there; how many trees is chosen by members held out. Titles that are no
-    candidates come below them, in the order of the blend.
+    candidates, on members for whom it is there; how many trees is read off a smoothed curve of members held out. Titles
+    that are no candidates come below them, in the order of the blend.
 
     Attributes:
         first: The blend that finds the candidates, and whose parts' scores are features.
@@ -117,15 +137,18 @@ class Staged(Recommender):
 
         train = data(~out)
         settings = {
-            "objective": "lambdarank", "metric": "ndcg", "eval_at": [10], "lambdarank_truncation_level": 20,
+            "objective": "lambdarank", "metric": "ndcg", "eval_at": [table.shape[1]], "lambdarank_truncation_level": 20,
             "learning_rate": self.rate, "num_leaves": self.leaves, "lambda_l2": 20.0, "feature_fraction": 0.45,
             "bagging_fraction": 0.7, "bagging_freq": 1, "min_data_in_leaf": min(self.fewest, label[~out].size // 50),
             "num_threads": cores(), "seed": self.seed, "deterministic": True, "force_row_wise": True, "verbose": -1,
         }  # fmt: skip
-        self._booster = lightgbm.train(
+        curve: dict[str, Any] = {}
+        booster = lightgbm.train(
             settings, train, self.trees, valid_sets=[data(out, train)],
-            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), lightgbm.record_evaluation(curve)],
         )  # fmt: skip
+        booster.best_iteration = best_of(np.array(next(iter(curve["valid_0"].values()))))
+        self._booster = booster
         return self
 
     def scores(self, history: Sequence[int] | Array) -> Array:
