@@ -94,7 +94,7 @@ def test_what_was_shown_in_vain_never_helps(small: mt.Studio) -> None:
 
 
 def test_labels_and_the_log_are_one_or_the_other(small: mt.Studio) -> None:
-    with pytest.raises(BadInputError, match="must be one or the other"):
+    with pytest.raises(BadInputError, match="must be one: until, since, weights and proxy"):
         small.train(home, mt.LightGBM(), on=[], labels=lambda _source: None, weights=mt.LogWeights())  # type: ignore[arg-type,return-value]
 
 
