@@ -199,7 +199,7 @@ def cost_of_counting(histories: Histories) -> float:
 def cost_of_ordering(histories: Histories, parts: int) -> float:
     """Processor seconds of the second stage: scores of all titles, features, trees."""
     members = min(len(histories), 20_000)
-    return 20.0 + members * (5e-3 + 4e-7 * parts * len(histories.titles))
+    return 20.0 + members * (1.2e-3 + 3e-8 * parts * len(histories.titles))
 
 
 def network_for(seconds: float) -> dict[str, Any]:
