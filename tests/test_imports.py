@@ -25,7 +25,10 @@ LAYERS = [
     {"facts", "validate", "files", "store"},
     {"features"},
     {"models"},
-    {"draw", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training", "log_weights"},
+    {
+        "draw", "draw_kernels", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger",
+        "training", "log_weights",
+    },
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing",

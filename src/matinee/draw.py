@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,161 +43,6 @@ class Limit:
 
     codes: np.ndarray[Any, Any]  # int64, shape (candidates,)
     limit: int
-
-
-@lru_cache(maxsize=1)
-def _kernels() -> tuple[Callable[..., int], Callable[..., None]]:
-    """The draw, and the average over draws."""
-    import numba
-    import numpy as np
-
-    @numba.njit(cache=True, fastmath=False)
-    def powers_of(kinds, values):  # type: ignore[no-untyped-def]
-        """exp(value - largest) of every softmax component."""
-        powers = np.zeros(values.shape)
-        for c in range(values.shape[0]):
-            if kinds[c] == 0:
-                top = values[c].max()
-                for i in range(values.shape[1]):
-                    powers[c, i] = np.exp(values[c, i] - top)
-        return powers
-
-    @numba.njit(cache=True, fastmath=False)
-    def spread(weights, kinds, values, powers, open_, first, p):  # type: ignore[no-untyped-def]
-        """Write the distribution over what is open, of which `first` is the first, into `p`."""
-        n = open_.shape[0]
-        for i in range(n):
-            p[i] = 0.0
-        for c in range(weights.shape[0]):
-            total = 0.0
-            if kinds[c] == 0:
-                for i in range(n):
-                    if open_[i]:
-                        total += powers[c, i]
-            if total > 1e-200:
-                share = weights[c] / total
-                for i in range(n):
-                    if open_[i]:
-                        p[i] += share * powers[c, i]
-                continue
-            row = values[c]
-            best = first
-            for i in range(first + 1, n):
-                if open_[i] and row[i] > row[best]:
-                    best = i
-            if kinds[c] == 1:
-                p[best] += weights[c]
-            else:
-                # Everything left lies so far below what is taken that its power vanished: start from its own top.
-                for i in range(n):
-                    if open_[i]:
-                        total += np.exp(row[i] - row[best])
-                for i in range(n):
-                    if open_[i]:
-                        p[i] += weights[c] * np.exp(row[i] - row[best]) / total
-
-    @numba.njit(cache=True, fastmath=False)
-    def drawn(p, open_, u):  # type: ignore[no-untyped-def]
-        """Draw inside the allowed set only: rounding must never fall through to a masked candidate."""
-        run = 0.0
-        choice = -1
-        for i in range(open_.shape[0]):
-            if open_[i] and p[i] > 0.0:
-                run += p[i]
-                choice = i
-                if u < run:
-                    break
-        return choice
-
-    @numba.njit(cache=True, fastmath=False)
-    def first_open(open_):  # type: ignore[no-untyped-def]
-        for i in range(open_.shape[0]):
-            if open_[i]:
-                return i
-        return -1
-
-    @numba.njit(cache=True, fastmath=False)
-    def take(choice, open_, codes, limits, used):  # type: ignore[no-untyped-def]
-        """Close what was chosen, and every group that it fills."""
-        open_[choice] = False
-        for g in range(codes.shape[0]):
-            code = codes[g, choice]
-            if code >= 0:
-                used[g, code] += 1
-                if used[g, code] >= limits[g]:
-                    for i in range(open_.shape[0]):
-                        if codes[g, i] == code:
-                            open_[i] = False
-
-    @numba.njit(cache=True, fastmath=False)
-    def fill(weights, kinds, values, open_, codes, limits, forced, uniforms, picked, chance, matrix):  # type: ignore[no-untyped-def]
-        n = open_.shape[0]
-        slots = picked.shape[0]
-        p = np.zeros(n)
-        used = np.zeros((codes.shape[0], n + 1), np.int64)
-        powers = powers_of(kinds, values)
-        alone = weights.shape[0] == 1 and kinds[0] == 0 and matrix.shape[0] == 0
-        for k in range(slots):
-            first = first_open(open_)
-            if first < 0:
-                return k
-            if alone:
-                # One softmax, and nobody asks for the whole distribution: the same sums without writing it down.
-                total = 0.0
-                for i in range(n):
-                    if open_[i]:
-                        total += powers[0, i]
-                if total > 1e-200:
-                    share = weights[0] / total
-                    choice = forced[k]
-                    if choice < 0:
-                        u = uniforms[k]
-                        run = 0.0
-                        for i in range(n):
-                            if open_[i] and powers[0, i] > 0.0:
-                                step = share * powers[0, i]
-                                if step > 0.0:
-                                    run += step
-                                    choice = i
-                                    if u < run:
-                                        break
-                    picked[k] = choice
-                    chance[k] = share * powers[0, choice] if open_[choice] else 0.0
-                    take(choice, open_, codes, limits, used)
-                    continue
-            spread(weights, kinds, values, powers, open_, first, p)
-            choice = forced[k]
-            if choice < 0:
-                choice = drawn(p, open_, uniforms[k])
-            picked[k] = choice
-            chance[k] = p[choice]
-            if matrix.shape[0] > 0:
-                for i in range(n):
-                    matrix[k, i] = p[i]
-            take(choice, open_, codes, limits, used)
-        return slots
-
-    @numba.njit(cache=True, fastmath=False)
-    def average(weights, kinds, values, allowed, codes, limits, uniforms, mean):  # type: ignore[no-untyped-def]
-        slots, n = mean.shape
-        draws = uniforms.shape[0]
-        p = np.zeros(n)
-        open_ = np.empty(n, np.bool_)
-        used = np.zeros((codes.shape[0], n + 1), np.int64)
-        powers = powers_of(kinds, values)
-        for draw in range(draws):
-            open_[:] = allowed
-            used[:] = 0
-            for k in range(slots):
-                first = first_open(open_)
-                if first < 0:
-                    break
-                spread(weights, kinds, values, powers, open_, first, p)
-                for i in range(n):
-                    mean[k, i] += p[i] / draws
-                take(drawn(p, open_, uniforms[draw, k]), open_, codes, limits, used)
-
-    return fill, average
 
 
 def fill_slots(
@@ -248,7 +92,9 @@ def fill_slots(
             codes = np.ascontiguousarray(limits[0].codes, np.int64).reshape(1, n)
         else:
             codes = np.array([c.codes for c in limits], np.int64).reshape(len(limits), n)
-        filled = _kernels()[0](
+        from matinee.draw_kernels import fill
+
+        filled = fill(  # type: ignore[no-untyped-call]  # a kernel
             np.array([c.weight for c in components]),
             np.array([c.kind for c in components], np.int64),
             values,
@@ -294,10 +140,12 @@ def average_chances(
     """
     import numpy as np
 
+    from matinee.draw_kernels import average
+
     n = len(allowed)
     mean = np.zeros((min(slots, n), n))
     even = np.tile((np.arange(draws) + 0.5) / draws, (len(mean), 1))
-    _kernels()[1](
+    average(  # type: ignore[no-untyped-call]  # a kernel
         np.array([c.weight for c in components]),
         np.array([c.kind for c in components], np.int64),
         np.array([c.values for c in components], np.float64),
