@@ -83,7 +83,7 @@ def peer(dataset: str, runs: int, python: str, folder: Path | None, truth: float
     """The same protocol by obp, in its own interpreter; a row that says why where it cannot run."""
     row: Row = {"system": "obp", "dataset": dataset}
     script = Path(__file__).with_name("ope_peer.py")
-    command = [python, "-W", "ignore", str(script), dataset.replace(" ", "-"), str(runs), str(folder or "")]
+    command = [python, "-W", "ignore", str(script), dataset.replace(" ", "-"), str(runs), str(folder.resolve()) if folder else ""]
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
     except OSError as error:

@@ -26,6 +26,8 @@ Each benchmark is a module of `benchmarks/` and runs as `python -m benchmarks.NA
 peers run in the same process or beside it, on the same data. Floors were measured with plain public tools on two x86-64
 cores. A section is rewritten by `python -m benchmarks.report`; text outside of the sections is not touched.
 """
+# A path of the machine that measured says nothing to a reader: its last part is kept, in settings and in messages.
+_ABSOLUTE = re.compile(r"(?<![\w.])/(?:[\w.+-]+/)+([\w.+-]+)")
 UNMEASURED = "Not measured yet."
 
 
@@ -109,7 +111,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value for people: three digits that matter, thousands apart, no bar that would break the table.
+    """A value for people: three digits that matter, thousands apart, no bar that would break the table, no absolute path.
 
     Example:
         >>> [cell(v) for v in (0.123456, 1234567, 261.4, None, "a|b", [1.5, 2.0])]
@@ -127,7 +129,7 @@ def cell(value: Any) -> str:
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     if isinstance(value, list | tuple):
         return (" to " if len(value) == 2 and all(map(_is_number, value)) else ", ").join(map(cell, value))
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return _ABSOLUTE.sub(r"\1", str(value)).replace("|", "\\|").replace("\n", " ")
 
 
 def _is_number(value: Any) -> bool:

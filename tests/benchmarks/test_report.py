@@ -80,3 +80,16 @@ def test_cells() -> None:
     assert cell("a|b") == "a\\|b"
     assert cell([0.1, 0.25]) == "0.1 to 0.25"
     assert table([{"system": "peer", "absent": "not | installed", "x": None}]).splitlines()[-1] == "| peer | not \\| installed |"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("/opt/peers/bin/python", "python"),
+        ("no such file: '/tmp/x1/all/all.csv'", "no such file: 'all.csv'"),
+        ("../shared/data/log", "../shared/data/log"),
+        ("hr10/ndcg10 and 1/2", "hr10/ndcg10 and 1/2"),
+    ],
+)
+def test_no_path_of_the_machine_is_printed(value: str, shown: str) -> None:
+    assert cell(value) == shown
