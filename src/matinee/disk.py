@@ -37,14 +37,14 @@ def write_whole(path: Path, data: bytes) -> None:
             out.flush()
             os.fsync(out.fileno())
         part.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise StorageError(f"{path.name} could not be written ({error.strerror}); nothing was changed") from error
 
 
-def sync_folder(path: Path) -> None:
-    """Make a new, renamed or deleted file of this folder survive a killed machine."""
+def sync(path: Path) -> None:
+    """Make a file, or what was made, renamed or deleted in a folder, survive a loss of power."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -28,7 +28,7 @@ from zlib import crc32
 import msgspec
 
 from matinee.checks import must
-from matinee.disk import sync_folder, write_whole
+from matinee.disk import sync, write_whole
 from matinee.exceptions import MatineeError, StorageError, UnknownNameError
 from matinee.locks import exclusive
 
@@ -161,7 +161,7 @@ def erase(folder: Path | str, keys: Mapping[str, Collection[Key]]) -> int:
         for old in _generations(folder):
             if old != number:
                 shutil.rmtree(folder / f"{old:06d}")
-        sync_folder(folder)
+        sync(folder)
     return sum(map(len, gone.values()))
 
 
@@ -389,17 +389,12 @@ def _finish(folder: Path, part: Path, manifest: _Manifest) -> None:
         raise MatineeError(f"manifest == {manifest.about!r}, must be plain values: {error}") from error
     write_whole(part / "manifest.json", text)
     for path in part.iterdir():
-        _sync(path)
-    sync_folder(part)
+        sync(path)
+    sync(part)
     part.rename(folder / f"{manifest.generation:06d}")
-    sync_folder(folder)
+    sync(folder)
     write_whole(folder / "CURRENT", f"{manifest.generation:06d}".encode())
-    sync_folder(folder)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(folder)
 
 
 def _checked_name(name: str) -> None:

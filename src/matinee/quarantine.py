@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matinee.disk import sync_folder, write_whole
+from matinee.disk import sync, write_whole
 from matinee.exceptions import UnknownNameError
 from matinee.locks import exclusive
 from matinee.results import Table
@@ -144,7 +144,7 @@ class Quarantine:
             return batch
         claimed = f"{batch}-{secrets.token_hex(4)}"
         path.rename(path.with_name(f"{claimed}.jsonl"))
-        sync_folder(path.parent)
+        sync(path.parent)
         return claimed
 
     def let_go(self, batch: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from matinee.choices import Outcome
-from matinee.disk import sync_folder
+from matinee.disk import sync
 from matinee.exceptions import UnknownNameError
 from matinee.ledger import answers
 from matinee.ledger.answers import Occurrence, Sound
@@ -283,7 +283,7 @@ def _write(sink: SealSink, table: str, data: Any, upto: Mapping[str, int], repor
 def _delete(folder: Path, stream: str, upto: int) -> None:
     path = folder / stream
     (path / f"{upto:06d}.sealed").touch()
-    sync_folder(path)
+    sync(path)
     for number, kind, file in files(folder, stream):
         if (kind == "wal" and number <= upto) or (kind == "sealed" and number < upto):
             file.unlink()

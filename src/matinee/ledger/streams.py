@@ -31,7 +31,7 @@ from pathlib import Path
 import msgspec
 
 from matinee.choices import Choice
-from matinee.disk import sync_folder
+from matinee.disk import sync
 from matinee.exceptions import MatineeError, StorageError, TableBusyError, UnknownNameError
 from matinee.ledger.lines import BadLine, Record, decode, payloads
 
@@ -139,7 +139,7 @@ def claim(folder: Path | str, name: str, now: datetime) -> Owned:
         while True:
             path = folder / f"{name}-{secrets.token_hex(4)}"
             path.mkdir()
-            sync_folder(folder)
+            sync(folder)
             # A sealer that looks whether this stream is alive may hold the lock for an instant: draw again.
             if (new := own(folder, path.name)) is not None:
                 owned = new
@@ -189,7 +189,7 @@ def cut_tail(folder: Path | str, stream: str) -> Torn | None:
         segment.path.rename(segment.path.with_suffix(".wal"))
     (Path(folder) / stream / "rotate").unlink(missing_ok=True)
     if still_open:
-        sync_folder(Path(folder) / stream)
+        sync(Path(folder) / stream)
     return torn
 
 

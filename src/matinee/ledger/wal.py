@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from matinee.checks import must
-from matinee.disk import sync_folder
+from matinee.disk import sync
 from matinee.exceptions import StorageError
 from matinee.ledger.lines import Record, encode, to_line
 from matinee.ledger.streams import claim, is_live, last_number, streams
@@ -249,7 +249,7 @@ class Ledger:
         path = self._owned.path / f"{self._number + 1:06d}.open"
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
-            sync_folder(self._owned.path)
+            sync(self._owned.path)
         except OSError as error:
             if self._fd >= 0:
                 os.close(self._fd)

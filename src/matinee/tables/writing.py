@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matinee.disk import sync
 from matinee.tables.hashing import bucket_of
 from matinee.tables.local_io import to_uri
 from matinee.tables.schemas import arrow_schema
@@ -41,15 +42,6 @@ _SYNCS = 16  # files forced to disk at a time: the disk takes them together
 def workers() -> int:
     """Threads for files: one a core."""
     return os.cpu_count() or 1
-
-
-def sync(path: Path) -> None:
-    """Makes a file, or the entries of a folder, survive a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass
