@@ -67,6 +67,14 @@ PROTOCOLS: dict[str, Protocol] = {
         published="linear programming (ExCalibR)",
         target="KL down 80% at <= 1% ndcg10 loss, or the best point on the curve with the curve shown",
     ),
+    "page": Protocol(
+        part="Personalization",
+        protocol=(
+            "small pages from overlapping rows: value of stage-wise construction as a share of the best page's, which "
+            "an integer programme proves"
+        ),
+        target="the gap shown; the worst page named",
+    ),
     "serving": Protocol(
         part="Personalization",
         protocol=(
@@ -77,6 +85,14 @@ PROTOCOLS: dict[str, Protocol] = {
         floor="implicit .54 ms with fold-in",
         published="services publish 10-30 ms for a re-rank",
         target="top-100 p99 <= 1 ms; page p99 <= 10 ms; >= 1,000 top-100 requests/s over HTTP on one core",
+    ),
+    "scaling": Protocol(
+        part="Personalization",
+        protocol=(
+            "one fit of each recommender on synthetic plays while events, titles or members grow and the other "
+            "two stay; `cpu_seconds`, and `peak_mb` beyond the plays, each in a process of its own"
+        ),
+        target="the cost up to 100,000,000 events measured and plotted; memory stated",
     ),
     "point_in_time": Protocol(
         part="Platform",

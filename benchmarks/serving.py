@@ -1,9 +1,10 @@
-"""Serving over HTTP: requests a second, p50 and p99 from a separate load process, the server on one core.
+"""Serving: the top 100 and a whole page in process; requests a second over HTTP from a separate load process.
 
     python -m benchmarks.serving [--smoke] [--json FILE]
 
-The server is `matinee serve` itself, pinned to one core; the load comes from `benchmarks.load`, pinned to another. The
-peer in the same run is what HTTP alone costs: uvicorn, Starlette and msgspec echoing the same request and an answer of
+The first rows are in process, on one core (`benchmarks.serving_pages`): the top 100 from a raw history, a page of
+40 x 40. The HTTP server is `matinee serve` itself, pinned to one core; the load comes from `benchmarks.load`, pinned to
+another. The peer in the same run is what HTTP alone costs: uvicorn, Starlette and msgspec echoing the same request and an answer of
 the same length. `cpu_us_per_request` is the server's own processor time, which a busy machine disturbs least.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from benchmarks import serving_pages
 from benchmarks.harness import Row, main, measured
 
 ECHO = """
@@ -54,6 +56,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--history", type=int, default=200, help="events a member")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=5.0, help="of load, for each row")
+    parser.add_argument("--requests", type=int, default=1000, help="in process, for each row")
+    parser.add_argument("--page", type=int, nargs=2, default=(40, 40), metavar=("ROWS", "COLUMNS"))
+    parser.add_argument("--no-http", action="store_true", help="only the rows in process")
     parser.add_argument("--smoke", action="store_true", help="a small studio, half a second of load")
 
 
@@ -173,10 +178,12 @@ def under_load(
 
 
 def run(args: argparse.Namespace) -> list[Row]:
-    """One row a decision, and one for HTTP alone."""
+    """The rows in process, then one row a decision over HTTP, and one for HTTP alone."""
     if args.smoke:
-        args.titles, args.members, args.history, args.seconds = 500, 50, 40, 0.5
-    rows: list[Row] = []
+        args.titles, args.members, args.history, args.seconds, args.requests, args.page = 500, 50, 40, 0.5, 20, (5, 6)
+    rows = serving_pages.run(args.titles, args.members, args.history, args.requests, *args.page)
+    if args.no_http:
+        return rows
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "studio"
         build(folder, args.titles, args.members, args.history)
@@ -210,7 +217,8 @@ def _length(port: int, path: str, body: Any) -> int:
 
 
 COLUMNS = [
-    "system", "dataset", "requests_per_s", "p50_ms", "p99_ms", "p50_alone_ms", "p99_alone_ms", "p50_first_ms",
+    "system", "dataset", "requests_per_s", "p50_ms", "p99_ms", "cpu_p50_ms", "cpu_p99_ms",
+    "p50_alone_ms", "p99_alone_ms", "p50_first_ms",
     "cpu_us_per_request", "failed", "peak_mb",
 ]  # fmt: skip
 

@@ -166,3 +166,8 @@ def test_grid_makes_every_combination_with_its_attributes() -> None:
 def test_bad_declarations_say_what_would_be_right(make: Any, words: str) -> None:
     with pytest.raises((DeclarationError, MatineeError), match=words):
         make()
+
+
+def test_what_shelters_a_unit_must_be_read_by_a_guard() -> None:
+    with pytest.raises(DeclarationError, match="sheltered == 'kids', must be a feature of the member that a guard reads"):
+        Decision("home", unit="member", among=[1, 2], sheltered="kids")

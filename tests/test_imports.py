@@ -25,7 +25,10 @@ LAYERS = [
     {"facts", "validate", "files", "store"},
     {"features"},
     {"models"},
-    {"draw", "draw_kernels", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger", "training"},
+    {
+        "draw", "draw_kernels", "policies", "plans", "guards", "rewards", "decisions", "scorers", "catalogue", "ledger",
+        "training", "log_weights",
+    },
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing",
@@ -111,7 +114,7 @@ def test_who_may_know_whom(path: Path) -> None:
             assert other in {
                 "evaluate", "testing", "models", "features", "scorers", "store", "files", "training", "policies", "facts",
                 "experiments",
-                "domains", "domain", "guards", "rewards", "decisions",
+                "domains", "domain", "guards", "rewards", "decisions", "draw", "rewarded",
             }, f"domain file {path.name} imports matinee.{other}: domains import only the public package"  # fmt: skip
             continue
         below, mine = layer(other), layer(own)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from matinee.guards import never as never
     from matinee.guards import quiet as quiet
     from matinee.guards import requires as requires
+    from matinee.log_weights import LogWeights as LogWeights
     from matinee.models import LightGBM as LightGBM
     from matinee.models import Linear as Linear
     from matinee.models import Logistic as Logistic
@@ -74,6 +75,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "matinee.decisions": ("Decision", "Option", "grid", "stop"),
     "matinee.domain": ("Domain",),
     "matinee.exceptions": ("MatineeError",),
+    "matinee.log_weights": ("LogWeights",),
     "matinee.facts": ("Entity", "Fact", "OneOf", "Range"),
     "matinee.features": (
         "Features", "apply", "counts", "history", "last", "mean", "nightly", "rate", "recency", "state",

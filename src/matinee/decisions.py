@@ -7,6 +7,7 @@ domain. `choose` masks, draws, and returns the Choice with its exact propensitie
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from matinee import guards as guarding
 from matinee.checks import must
 from matinee.choices import Advice, Choice, Id, new_id
-from matinee.draw import fill_slots
 from matinee.exceptions import DeclarationError, GuardError, MatineeError
 from matinee.guards import Guard
 from matinee.plans import Solver
@@ -115,9 +115,15 @@ class Decision:
             nothing at all. It must be safe under every guard.
         mode: "decide", "advise" or "plan".
         consent: The purpose for which a unit must have agreed to be profiled. Without consent in force, training
-            leaves the unit out, and its decisions see none of its features but those that guards read.
+            leaves the unit out, and its decisions see none of its features but those that guards read. The same
+            holds for one request whose context says `profiled=False`.
+        sheltered: Feature of the unit, read by one of the guards, that forbids profiling whatever was agreed, such as
+            `kids`.
         title: What people call it; the name where not given.
         reward_unit: What the reward is measured in: "plays", "EUR cents".
+        proxy: Another reward that stands in for a slower or noisier one when a model learns (`studio.train(...,
+            proxy=True)`). Evidence always shows it beside the reward, never instead of it.
+        proxy_unit: What the proxy is measured in; needed where there is one.
         description: One line for people.
 
     Raises:
@@ -141,8 +147,11 @@ class Decision:
         fallback: Id | Option | Sequence[Id] | None = None,
         mode: str = "decide",
         consent: str | None = None,
+        sheltered: str | None = None,
         title: str | None = None,
         reward_unit: str = "",
+        proxy: Reward | None = None,
+        proxy_unit: str = "",
         description: str = "",
     ) -> None:
         if not name.replace("_", "").replace("-", "").isalnum() or not name[0].isalpha():
@@ -150,8 +159,14 @@ class Decision:
         self.name, self.unit = name, unit
         self.slots = must(slots, "slots", typ=int, ge=1)
         self.mode = must(mode, "mode", one_of=MODES)
-        self.reward, self.guards, self.consent = reward, tuple(guards), consent
+        self.reward, self.guards, self.consent, self.sheltered = reward, tuple(guards), consent, sheltered
         self.title, self.reward_unit, self.description = title or name.replace("_", " "), reward_unit, description
+        if proxy is not None and (reward is None or not proxy_unit or proxy_unit == reward_unit):
+            raise DeclarationError(
+                f"proxy of decision {name!r}, must stand beside a reward and have a proxy_unit of its own: a proxy is never "
+                "shown alone, nor under the reward's name"
+            )
+        self.proxy, self.proxy_unit = proxy, proxy_unit
         if isinstance(among, type):
             among = among.schema.key
         if isinstance(among, str):
@@ -173,12 +188,26 @@ class Decision:
         for guard in self.guards:
             if not (hasattr(guard, "mask") and hasattr(guard, "name") and hasattr(guard, "reason")):
                 raise DeclarationError(f"guard {guard!r}, must have a name, a reason and mask(request, candidates)")
+        if sheltered is not None and not any(f.key == unit and sheltered in f.names for f in self.needs):
+            raise DeclarationError(f"sheltered == {sheltered!r}, must be a feature of the {unit} that a guard reads")
 
     @property
     def needs(self) -> list[Features]:
         """Features that its guards read, and consents where it needs them."""
         own = [guarding.consents()] if self.consent else []
         return [*own, *(f for g in self.guards for f in getattr(g, "needs", ()))]
+
+    def by_proxy(self) -> Decision:
+        """This decision with its proxy as the reward, for learning from it and for judging by it beside the reward.
+
+        Raises:
+            DeclarationError: If it has no proxy.
+        """
+        if self.proxy is None:
+            raise DeclarationError(f"decision {self.name!r} has no proxy, must have one to be learned from: proxy=")
+        other = copy(self)
+        other.reward, other.reward_unit, other.proxy, other.proxy_unit = self.proxy, self.proxy_unit, None, ""
+        return other
 
     @property
     def guard_names(self) -> list[str]:
@@ -256,21 +285,23 @@ def choose(
         except Exception as error:  # noqa: BLE001  # as below: the record says why
             return fall_back(f"policy {policy_name or policy!r} failed: {error}", guarded.blocked)
     try:
-        components = policy.components(request, narrowed)
         for limit in guarded.limits:
             limit.codes = _dense(limit.codes)
-        picked, chance, _ = fill_slots(
-            components, _all(len(narrowed)), decision.slots, limits=guarded.limits, uniforms=uniforms
-        )
+        drawn = policy.draw(request, narrowed, decision.slots, limits=guarded.limits, uniforms=uniforms)
     except Exception as error:  # noqa: BLE001  # a model that fails must not take the page down: the record says why
         return fall_back(f"policy {policy_name or policy!r} failed: {type(error).__name__}: {error}", guarded.blocked)
+    ids, codes = narrowed.ids, [limit.codes for limit in guarded.limits]
+    if drawn.among is not None:
+        ids, codes = ids.take(drawn.among), [c.take(drawn.among) for c in codes]
+    if drawn.layout is not None:
+        common["context"]["layout"] = drawn.layout
     return Choice(
         **common,
-        candidates=narrowed.ids.tolist(),
+        candidates=ids.tolist(),
         blocked=dict(guarded.blocked),
-        groups={name: limit.codes.tolist() for name, limit in zip(guarded.limit_names, guarded.limits, strict=True)},
-        action=narrowed.ids.take(picked).tolist(),
-        propensities=chance.tolist(),
+        groups={name: c.tolist() for name, c in zip(guarded.limit_names, codes, strict=True)},
+        action=narrowed.ids.take(drawn.picked).tolist(),
+        propensities=drawn.chance.tolist(),
     )
 
 
@@ -360,12 +391,6 @@ def check_slate(decision: Decision, request: Request, candidates: Candidates, ac
         groups, counts = np.unique(codes[codes >= 0], return_counts=True)
         wrong += [f"{name}: {int(c)} from one group" for c in counts[counts > limit.limit].tolist() or [] if len(groups)]
     return wrong
-
-
-def _all(n: int) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    return np.ones(n, np.bool_)
 
 
 def _dense(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

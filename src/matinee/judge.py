@@ -20,7 +20,7 @@ import numpy as np
 
 from matinee import catalogue
 from matinee.decisions import Decision
-from matinee.draw import FUNCTION, Limit, average_chances, fill_slots
+from matinee.draw import FUNCTION, Limit, average_chances
 from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, estimate_all, slate_terms, terms
 from matinee.evaluate.intervals import Interval, skewed_interval
 from matinee.exceptions import RefusedError, UnknownNameError
@@ -56,6 +56,7 @@ class Evaluation(Table):
         refused: Why there is no number; None when there is one.
         left_out: How many choices had to be left out, by reason.
         judged_on: Which choices it was judged on, in words.
+        proxy: The same by the decision's proxy, where it has one: shown beside, never acted upon.
     """
 
     decision: str
@@ -70,6 +71,7 @@ class Evaluation(Table):
     unit: str = ""
     against: str = "logged"
     judged_on: str = ""
+    proxy: Evaluation | None = None
 
     @property
     def headline(self) -> Evidence | None:
@@ -119,7 +121,13 @@ class Evaluation(Table):
                     "mean weight": 1.0,
                 }
             )
-        return rows
+        if self.proxy is None:
+            return rows
+        beside = self.proxy.rows() or [{"policy": self.policy, "method": "none", "value": None, "interval": None}]
+        return [
+            *({"metric": self.unit or "reward", **row} for row in rows),
+            *({"metric": f"proxy: {self.proxy.unit}", **row} for row in beside),
+        ]
 
     def notes(self) -> list[str]:
         lines = []
@@ -137,6 +145,8 @@ class Evaluation(Table):
         lines += [f"{n:,} choices left out: {why}" for why, n in self.left_out.items()]
         if self.headline is not None and self.headline.estimated:
             lines.append("propensities were estimated, not logged: the interval leaves out their error")
+        if self.proxy is not None:
+            lines += [f"proxy ({self.proxy.unit}): {line}" for line in self.proxy.notes()]
         return lines
 
 
@@ -180,6 +190,11 @@ def evaluate(
         )
     ready = studio.policy(policy)
     name = policy if isinstance(policy, str) else studio.save_policy(decision, ready)
+    if decision.proxy is not None:
+        read = {"against": against, "since": since, "until": until, "q": q, "lateness": lateness, "thresholds": thresholds}
+        beside = evaluate(studio, decision.by_proxy(), name, **read, record=False, seed=seed)
+    else:
+        beside = None
     cut = (
         mature_before(decision, studio.clock())
         if lateness is None
@@ -193,7 +208,7 @@ def evaluate(
     if log.n < 2:
         reason = _nothing_to_judge_on(decision, log, newest)
         result = Evaluation(
-            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, said
+            decision.name, name, (), None, None, None, None, reason, log.left_out, decision.reward_unit, against, said, beside
         )
         return _kept(studio, result, record)
     slots = log.rewards.shape[1]
@@ -203,7 +218,7 @@ def evaluate(
     data = _weighed(decision, log, walked, drawn, q, name, seed)
     base = None if other is None else _weighed(decision, log, other, drawn, q, against, seed)
     result = _result(decision, log, name, data, base, against, thresholds or Thresholds())
-    return _kept(studio, replace(result, judged_on=said), record)
+    return _kept(studio, replace(result, judged_on=said, proxy=beside), record)
 
 
 def _judged_on(log: _Log, learned: Learned) -> str:
@@ -326,14 +341,15 @@ def _walk(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFram
         request = Request(decision.name, row["unit"], row["at"], context, unit)
         groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
         limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
-        parts, open_ = policy.components(request, candidates), np.ones(len(names), np.bool_)
-        _, p, matrix = fill_slots(parts, open_, len(forced), limits=limits, forced=forced, full=True)
-        chance[i, : len(p)] = p
-        known = known and all(c.kind != FUNCTION for c in parts)
-        if known:
-            mean = average_chances(parts, open_, len(forced), limits=limits, draws=DRAWS, rng=rng)
+        drawn = policy.draw(request, candidates, len(forced), limits=limits, forced=forced, full=True)
+        chance[i, : len(drawn.chance)] = drawn.chance
+        known = known and drawn.components is not None and all(c.kind != FUNCTION for c in drawn.components)
+        if known and drawn.components is not None:
+            mean = average_chances(
+                drawn.components, np.ones(len(names), np.bool_), len(forced), limits=limits, draws=DRAWS, rng=rng
+            )
             alone[i, : len(forced)] = mean[np.arange(len(forced)), forced]
-        matrices.append(matrix)
+        matrices.append(drawn.matrix)
         ids.append(np.array(names))
         logged.append(forced)
     return _Walked(chance, alone if known else None, matrices, ids, logged)
@@ -572,6 +588,7 @@ def _kept(studio: Studio, result: Evaluation, record: bool) -> Evaluation:
         "unit": result.unit,
         "judged_on": result.judged_on,
         "rows": result.rows(),
+        "proxy": None if result.proxy is None else {"unit": result.proxy.unit, "value": result.proxy.value},
     }
     method = "none" if head is None else head.method
     with studio.registry.transaction() as db:

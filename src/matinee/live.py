@@ -167,8 +167,8 @@ class Live:
         guarding = [f for f in decision.needs if f.key == decision.unit]
         for one in guarding:
             features |= self.units.read(one, unit, at)
-        profiled = True
-        if decision.consent is not None:
+        profiled = context.get("profiled") is not False and not (decision.sheltered and features.get(decision.sheltered))
+        if profiled and decision.consent is not None:
             from matinee.guards import consents
 
             profiled = in_force(self.lookup("consents", str(unit), at, consents()), decision.consent, at)[0]

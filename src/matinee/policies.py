@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from matinee.checks import must
 from matinee.choices import Id
-from matinee.draw import FUNCTION, GREEDY, SOFTMAX, Component
+from matinee.draw import FUNCTION, GREEDY, SOFTMAX, Component, Limit, fill_slots
 from matinee.exceptions import DeclarationError, MatineeError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -124,8 +124,33 @@ def _checked(scores: Scores, scorer: Scorer, n: int) -> Scores:
     return Scores(mean, scores.std)
 
 
+@dataclass(slots=True)
+class Drawn:
+    """A slate as it was drawn.
+
+    Attributes:
+        picked: Indices of the candidates chosen, in order, shape (filled,).
+        chance: Conditional probability of each given those before it, shape (filled,).
+        matrix: The whole distribution of each slot, shape (filled, candidates), where it was asked for.
+        among: Indices of the candidates that some slot could have taken, ascending; None for all. The others had no
+            influence, so that these alone need to be logged.
+        layout: How the slots are arranged, such as the rows of a page: JSON text, kept in the record's context.
+        components: The one distribution that every slot was drawn from; None where slots were drawn in stages.
+    """
+
+    picked: Array
+    chance: Array
+    matrix: Array
+    among: Array | None = None
+    layout: str | None = None
+    components: Sequence[Component] | None = None
+
+
 class Policy:
-    """Base of every policy. Subclass it and implement `distribution` to bring your own."""
+    """Base of every policy. Subclass it and implement `distribution` to bring your own.
+
+    A policy that fills its slots in stages, such as a page of rows, overrides `draw`.
+    """
 
     kind: ClassVar[str] = ""
     scorer: Scorer | None = None
@@ -140,6 +165,25 @@ class Policy:
         scores = self._scores(request, candidates)
         return [Component(1.0, FUNCTION, scores.mean, lambda allowed: self.distribution(scores, allowed))]
 
+    def draw(
+        self,
+        request: Request,
+        candidates: Candidates,
+        slots: int,
+        *,
+        limits: Sequence[Limit] = (),
+        uniforms: Array | None = None,
+        forced: Array | None = None,
+        full: bool = False,
+    ) -> Drawn:
+        """Fill the slots among candidates that are all allowed; see `draw.fill_slots`, which this does by default."""
+        import numpy as np
+
+        allowed = np.ones(len(candidates), np.bool_)
+        parts = self.components(request, candidates)
+        filled = fill_slots(parts, allowed, slots, limits=limits, uniforms=uniforms, forced=forced, full=full)
+        return Drawn(*filled, components=parts)
+
     def scorers(self) -> list[Scorer]:
         """Every scorer it uses."""
         return [] if self.scorer is None else [self.scorer]
@@ -147,6 +191,14 @@ class Policy:
     def spec(self) -> dict[str, Any]:
         """Plain values from which `from_spec` builds the same policy; scorers by name."""
         return {"kind": self.kind, "scorer": self.scorer and self.scorer.name, **self.parameters}
+
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], scorers: Callable[[str], Scorer]) -> Policy:
+        """The policy that `spec` of this kind describes; a policy that holds others overrides it."""
+        parameters = {k: v for k, v in spec.items() if k not in ("kind", "scorer")}
+        if spec.get("scorer"):
+            return cls(scorers(spec["scorer"]), **parameters)  # type: ignore[call-arg]
+        return cls(**parameters)
 
     def _scores(self, request: Request, candidates: Candidates) -> Scores:
         import numpy as np
@@ -355,6 +407,10 @@ class Mixture(Policy):
             for c in part.components(request, candidates)
         ]
 
+    @classmethod
+    def of_spec(cls, spec: Mapping[str, Any], scorers: Callable[[str], Scorer]) -> Policy:
+        return cls({from_spec(part["policy"], scorers): part["share"] for part in spec["parts"]})
+
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "parts": [{"share": s, "policy": p.spec()} for p, s in self.parts.items()]}
 
@@ -378,9 +434,4 @@ def from_spec(spec: Mapping[str, Any], scorers: Callable[[str], Scorer]) -> Poli
     kind = spec["kind"]
     if kind not in KINDS:
         raise UnknownNameError("policy kind", kind, KINDS)
-    if kind == Mixture.kind:
-        return Mixture({from_spec(part["policy"], scorers): part["share"] for part in spec["parts"]})
-    parameters = {k: v for k, v in spec.items() if k not in ("kind", "scorer")}
-    if spec.get("scorer"):
-        return KINDS[kind](scorers(spec["scorer"]), **parameters)  # type: ignore[call-arg]
-    return KINDS[kind](**parameters)
+    return KINDS[kind].of_spec(spec, scorers)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from matinee.features import Features
     from matinee.judge import Evaluation
     from matinee.live import Live
+    from matinee.log_weights import LogWeights
     from matinee.models import Model
     from matinee.tables import Tables
     from matinee.trial import Trial
@@ -211,6 +212,9 @@ class Studio:
         seed: int = 0,
         consent: str | None = None,
         dry: bool = False,
+        weights: LogWeights | None = None,
+        since: datetime | None = None,
+        proxy: bool = False,
     ) -> Trained:
         """Train a scorer for a decision: point in time, pinned, recorded in the lineage, reproducible to the bit.
 
@@ -230,12 +234,16 @@ class Studio:
             consent: A further purpose that units must have allowed, beside the one that the decision names. Rows of
                 units without consent in force at the time of training are left out, wherever the labels come from.
             dry: Fit and return, record nothing.
+            weights: Weigh the rows of the log against what it chose to show; all alike where not given.
+            since: Learn from the choices from this time on only.
+            proxy: Learn from the decision's proxy instead of its reward; evidence shows both.
         """
         from matinee.workshop import train
 
         return train(
-            self, self.decision(decision), model, on=on, name=name, labels=labels, until=until, context=context,
-            clock=clock, action=action, seed=seed, consent=consent, dry=dry,
+            self, self.decision(decision), model, on=on, name=name, labels=labels, context=context, clock=clock,
+            action=action, seed=seed, consent=consent, dry=dry, weights=weights, since=since, until=until,
+            proxy=proxy,
         )  # fmt: skip
 
     def keep(

@@ -124,6 +124,9 @@ def assemble(
     for one in needed.values():
         frame = _joined(one, source, frame, key="unit", at="at", prefix="unit.")
     if entity is not None:
+        if entity.schema.field(entity.schema.key).kind == "int":
+            # The log holds ids as text; scorers meet them in training as they do in serving.
+            frame = frame.with_columns(pl.col("action").cast(pl.Int64))
         for one in (catalogue.attributes_of(entity), *item_features):
             frame = _joined(one, source, frame, key="action", at="items_at", prefix="item.")
     else:

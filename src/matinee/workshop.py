@@ -16,6 +16,7 @@ from matinee.checks import must
 from matinee.decisions import Decision
 from matinee.exceptions import BadInputError, MatineeError
 from matinee.facts import Fact
+from matinee.log_weights import LogWeights
 from matinee.policies import Policy, Scorer
 from matinee.results import Table
 from matinee.rewarded import context_columns, mature_before, rewarded_slots
@@ -49,6 +50,9 @@ def train(
     seed: int,
     consent: str | None,
     dry: bool,
+    weights: LogWeights | None = None,
+    since: datetime | None = None,
+    proxy: bool = False,
 ) -> Trained:
     """See `Studio.train`."""
     import polars as pl
@@ -59,16 +63,18 @@ def train(
     for features in [*unit, *item]:
         studio.add_features(features)
     source, now = Pinned(studio.facts, engine=studio.engine), studio.clock()
-    if labels is not None and until is not None:
+    if labels is not None and (until is not None or since is not None or weights is not None or proxy):
         raise BadInputError(
-            "labels and until are both given, must be one: until cuts the log, and labels are their own cut"
+            "labels and until are both given, must be one: until, since, weights and proxy say how the log is read, "
+            "and labels are their own cut"
         )
     cut: datetime | None = None
     if labels is None:
         if studio.tables.exists("choices"):
             source.snapshots["choices"] = studio.tables.snapshot("choices")
         cut = _cut(studio, decision, until, now, source.snapshots.get("choices"))
-        rows = _from_log(studio, decision, source, list(context), now, cut)
+        wanted = decision.by_proxy() if proxy else decision
+        rows = _from_log(studio, wanted, source, list(context), now, weights, since, cut)
     else:
         rows = labels(source) if callable(labels) else labels
         if not isinstance(rows, pl.DataFrame):
@@ -104,6 +110,9 @@ def train(
         "learned_until": _newest(rows),
         "data_digest": training.digest,
         "labels": _described(labels),
+        "weights": None if weights is None else vars(weights),
+        "since": None if since is None else since.isoformat(),
+        "proxy": decision.proxy_unit if proxy else None,
         "columns": training.X.columns,
         "context": list(context),
         "clock": clock,
@@ -217,7 +226,14 @@ def _cut(
 
 
 def _from_log(
-    studio: Studio, decision: Decision, source: Pinned, context: list[str], now: datetime, cut: datetime | None = None
+    studio: Studio,
+    decision: Decision,
+    source: Pinned,
+    context: list[str],
+    now: datetime,
+    weights: LogWeights | None = None,
+    since: datetime | None = None,
+    cut: datetime | None = None,
 ) -> pl.DataFrame:
     """Labels from the logged choices, as pinned, whose reward was complete at a time; those before the cut."""
     import polars as pl
@@ -226,17 +242,22 @@ def _from_log(
 
     mature = mature_before(decision, now)
     until = mature if cut is None else min(cut, mature)
-    log = choices(studio, decision.name, until=until, snapshot=source.snapshots.get("choices"))
+    log = choices(studio, decision.name, since=since, until=until, snapshot=source.snapshots.get("choices"))
     if not len(log):
         raise BadInputError(
             f"decision {decision.name!r} has no logged choice whose reward is complete"
             f"{'' if cut is None else f' before {cut:%Y-%m-%d %H:%M}'}, must have some to learn from; "
             "give labels=, or serve for a while and `matinee seal`"
         )
-    log = log.filter(pl.col("fallback").is_null() & (pl.col("mode") == "decide"))
+    # What was decided without profiling is not profiled afterwards either.
+    profiled = pl.col("context").str.json_path_match("$.profiled").fill_null("true") != "false"
+    log = log.filter(pl.col("fallback").is_null() & (pl.col("mode") == "decide") & profiled)
     slots = rewarded_slots(studio, decision, log, scan=lambda fact: source.scan(fact))
     slots = context_columns(slots, context)
     group = slots["choice"].rank("dense").cast(pl.Int64)
+    if weights is not None:
+        columns = (slots[name].to_numpy() for name in ("slot", "reward", "propensity"))
+        slots = slots.with_columns(pl.Series("weight", weights.of(*columns)))
     return slots.with_columns(pl.col("reward").alias("y"), group.alias("group")).drop("reward")
 
 
@@ -354,9 +375,9 @@ def reproduce(
         for part in qualname.split("."):
             found = getattr(found, part)
         labels = found
+    wanted = decision.by_proxy() if data.get("proxy") else decision
     rows = (
-        _from_log(studio, decision, source, list(data["context"]), now, data.get("until") and instant(data["until"]))
-        if labels is None
+        _from_log(studio, wanted, source, list(data["context"]), now, *_log_read(data)) if labels is None
         else labels(source) if callable(labels) else labels
     )  # fmt: skip
     rows, _ = _consenting(rows, data["consent"], source, now)
@@ -372,6 +393,16 @@ def reproduce(
         same = model_digest(Path(folder) / "model") == model_digest(studio.shelf.path(name) / "model")
     erased = sum(int(n.data.get("erased", 0)) for n in studio.graph.nodes("pin") if n.data.get("tag") == tag)
     return Reproduced(name, training.digest == data["data_digest"], same, erased)
+
+
+def _log_read(data: Mapping[str, Any]) -> tuple[LogWeights | None, datetime | None, datetime | None]:
+    """Which part of the log a model learned from, and how it was weighted, as recorded."""
+    weighted, since, until = (data.get(name) for name in ("weights", "since", "until"))
+    return (
+        None if weighted is None else LogWeights(**weighted),
+        None if since is None else instant(since),
+        None if until is None else instant(until),
+    )
 
 
 def _pinned_now(studio: Studio, tag: str, snapshots: Mapping[str, int | None]) -> dict[str, int | None]:

@@ -67,7 +67,8 @@ def import_(
     Parameters
     ----------
     format: str
-        movielens, kion, plays, psp-routing; an unknown one lists those there are.
+        movielens, kion, netflix, million-song, amazon, kuairand, mind, open-bandit, plays, psp-routing; an unknown one lists
+        those there are.
     path: Path
         The file or folder.
     option: list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matinee.models.delayed import DelayedFeedback
     from matinee.models.gradient_boosting import LightGBM
     from matinee.models.linear import Linear, Logistic
     from matinee.models.popularity import Popularity
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
+    "DelayedFeedback",
     "LightGBM",
     "Linear",
     "Logistic",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DelayedFeedback": "delayed",
     "LightGBM": "gradient_boosting",
     "Linear": "linear",
     "Logistic": "linear",

@@ -23,15 +23,31 @@ class Member(mt.Entity, key="member", personal=("external",)):
     external: str | None = None  # the id in the file it came from, where that was text
 
 
+class Demographics(
+    mt.Entity, key="member", personal=("age_band", "gender", "occupation", "postcode", "income", "activity")
+):
+    """What a public set says of its people: to look at how a policy serves groups, never an input of a model."""
+
+    member: int
+    age: Annotated[int | None, mt.Range(ge=0, le=130)] = None  # years, where the set says more than a band
+    age_band: str | None = None
+    gender: str | None = None
+    occupation: str | None = None
+    postcode: str | None = None
+    income: str | None = None
+    children: bool | None = None  # there are children in the household
+    activity: str | None = None  # how much the member uses the service, in the set's own words
+
+
 class Title(mt.Entity, key="title"):
-    """A title of the catalogue: a film, or a series as a whole.
+    """A title of the catalogue: a film, or a series as a whole; a song, an article or a product in sets of those.
 
     `maturity` is the age from which it may be watched; null means that nobody has marked it.
     """
 
     title: int
     name: str
-    kind: Annotated[str, mt.OneOf(("film", "series"))] = "film"
+    kind: Annotated[str, mt.OneOf(("film", "series", "video", "song", "article", "product"))] = "film"
     year: Annotated[int | None, mt.Range(ge=1870, le=2100)] = None
     genres: list[str] | None = None
     maturity: Annotated[int | None, mt.Range(ge=0, le=21)] = None
@@ -57,6 +73,23 @@ class Rated(mt.Fact, key="member"):
     member: int
     title: int
     stars: Annotated[float, mt.Range(ge=0.5, le=5)]
+
+
+class Opened(mt.Fact, key="member"):
+    """A member opened a title: a click, or plays of which a source says how many and not how long."""
+
+    member: int
+    title: int
+    times: Annotated[int, mt.Range(ge=1)]
+    device: str | None = None
+
+
+class Clicked(mt.Fact, key="visit"):
+    """A visitor without a name clicked a title in a place of a page, during one visit."""
+
+    visit: str
+    title: int
+    slot: Annotated[int, mt.Range(ge=0)]
 
 
 class Shown(mt.Fact, key="member"):
@@ -86,4 +119,4 @@ class Licence(mt.Fact, key="title", scheduled=True):
     ends: datetime | None = None
 
 
-FACTS: list[type[mt.Fact]] = [Member, Title, Played, Rated, Shown, Tagged, Licence]
+FACTS: list[type[mt.Fact]] = [Member, Demographics, Title, Played, Rated, Opened, Clicked, Shown, Tagged, Licence]

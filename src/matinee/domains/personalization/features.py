@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import matinee as mt
-from matinee.domains.personalization.facts import Member, Played, Rated, Shown
+from matinee.domains.personalization.facts import Member, Opened, Played, Rated, Shown
+from matinee.domains.personalization.wishes import TasteReset
 
 HISTORY = 100  # titles
 
@@ -23,7 +24,13 @@ taste = mt.Features(
     quiet_days=mt.recency(Played) / 86_400,
     shown_7d=mt.count(Shown, "7d"),
     rated_recently=mt.history(Rated.title, HISTORY),
+    opened_recently=mt.history(Opened.title, HISTORY),
     played_recently=mt.history(Played.title, HISTORY),
+    # A fact's class has `at` as a column; mypy sees the attribute of its rows only.
+    rated_when=mt.history(Rated.at, HISTORY),  # type: ignore[misc]
+    opened_when=mt.history(Opened.at, HISTORY),  # type: ignore[misc]
+    played_when=mt.history(Played.at, HISTORY),  # type: ignore[misc]
+    reset_at=mt.last(TasteReset.at),  # type: ignore[misc]
 )
 
 profile = mt.Features(
@@ -48,8 +55,19 @@ standing = mt.Features(
 
 
 def recent(features: Mapping[str, Any]) -> list[int]:
-    """The titles of a member's history, oldest first: ratings, then plays, which say more about now."""
-    return [*(features.get("rated_recently") or []), *(features.get("played_recently") or [])][-HISTORY:]
+    """The titles of a member's history, oldest first: ratings, openings, then plays, which say most about now.
+
+    What came before the member asked to be known anew is left out.
+    """
+    return [title for kind in ("rated", "opened", "played") for title in _since_reset(features, kind)][-HISTORY:]
+
+
+def _since_reset(features: Mapping[str, Any], kind: str) -> list[int]:
+    titles, reset = features.get(f"{kind}_recently") or [], features.get("reset_at")
+    if reset is None:
+        return list(titles)
+    when = features.get(f"{kind}_when") or []
+    return [title for title, at in zip(titles, when, strict=True) if at > reset]
 
 
 FEATURES = [taste, profile, standing]

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import matinee as mt
-from matinee.domains.personalization.facts import Licence, Played, Rated, Shown, Title
+from matinee.domains.personalization.facts import Licence, Member, Opened, Played, Rated, Shown, Title
 from matinee.domains.personalization.features import profile, standing, taste
 from matinee.domains.personalization.recommenders import Following, Histories, Popular, Recommender, Together
+from matinee.domains.personalization.signals import MEMORIES, Memory, Place
+from matinee.domains.personalization.wishes import Unhidden
 
 if TYPE_CHECKING:
     import polars as pl
 
 Progress = Callable[..., None]
 QUALIFIED = 1200  # seconds: a play of twenty minutes or more was meant
-PERIOD = 0.9  # share of the events, in time, that the recommenders of the ranker's own training may see
+PERIOD = 0.6  # share of the events, in time, that the recommenders of the ranker's own training may see
 MOST_LABELS = 2000
 EFFECTIVE = 60.0  # titles that a slot is drawn from, in effect: pages of ten need that much overlap to be judged
 FLOOR = 0.1  # share of the draw spread over everything allowed
+FEWEST_PAGES = 100  # pages that brought a play: with fewer the ranker learns from plays alone
 SAMPLED = 40  # candidates not chosen, beside each chosen one
 
 
@@ -45,20 +48,22 @@ home = mt.Decision(
     guards=[
         mt.licensed(Licence, territory="territory"),
         Profiled(),
+        Unhidden(),
         mt.cap(6, Shown.title, "7d"),
         mt.at_most(3, per="provider"),
     ],
     consent="personalization",
+    sheltered="kids",
     description="Titles for a member's home page, best first",
 )
 
 
 def events(source: Any, now: datetime) -> pl.DataFrame:
-    """Plays and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
+    """Plays, openings and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
     import polars as pl
 
     columns = ["member", "title", "at", "known", "seq"]
-    rows: pl.LazyFrame = pl.concat([source.scan(Rated, columns), source.scan(Played, columns)])
+    rows: pl.LazyFrame = pl.concat([source.scan(one, columns) for one in (Rated, Opened, Played)])
     agreed = consenting(source, now)
     return (
         rows.filter(pl.col("member").is_in(agreed.implode()))
@@ -69,13 +74,16 @@ def events(source: Any, now: datetime) -> pl.DataFrame:
 
 
 def consenting(source: Any, now: datetime) -> pl.Series:
-    """Members whose newest word on personalization is yes, and still holds."""
+    """Members whose newest word on personalization is yes, and still holds; profiles of kids are never among them."""
     import polars as pl
 
     said = source.scan(mt.Consent).filter((pl.col("purpose") == home.consent) & (pl.col("known") <= now))
     newest: pl.DataFrame = said.sort("at", "known", "seq").collect().group_by("person", maintain_order=True).last()
     holds = pl.col("granted") & (pl.col("until").is_null() | (pl.col("until") > now))
-    return newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
+    agreed = newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
+    profiles = source.scan(Member, ["member", "kids", "at", "known", "seq"]).filter(pl.col("known") <= now)
+    latest = profiles.sort("at", "known", "seq").collect().unique("member", keep="last", maintain_order=True)
+    return agreed.filter(~agreed.is_in(latest.filter(pl.col("kids"))["member"].implode()))
 
 
 def recommenders() -> dict[str, Recommender]:
@@ -104,41 +112,54 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     for name, one in recommenders().items():
         step(1, f"fitting {name}")
         parts[name] = one.fit(before)
-        parts[name].name = f"home-{name}@0"
     labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"], studio.clock())
     step(1, "training the ranker")
+    # Places, not scores: fitted again on everything, the recommenders' scores are on another scale.
+    places = {n: Place(p, f"home-place-{n}@0") for n, p in parts.items()}
+    vain = [Memory(what) for what in MEMORIES]
+    for memory in vain:
+        told = {"learner": memory.kind, "decision": "home"}
+        studio.keep(f"home-{memory.what}", memory, facts=[Shown, Played], record=told)
     ranker = studio.train(
         home,
-        mt.LightGBM(objective="binary", trees=60, leaves=15, min_rows=40),
-        on=[taste, standing, *parts.values()],
+        mt.LightGBM(objective="lambdarank", trees=60, leaves=4, min_rows=100),
+        on=[standing, *places.values(), *vain],
         labels=labels,
         clock=True,
         dry=True,
     )
     everything = Histories.of(every)
+    placed: dict[str, Place] = {}
     for name, one in recommenders().items():
         step(1, f"fitting {name} on everything")
         kept = one.fit(everything)
         studio.keep(
             f"home-{name}",
             kept,
-            facts=[Rated, Played],
+            facts=[Rated, Opened, Played],
             record={"learner": one.kind, "events": len(every), "decision": "home"},
         )
         parts[name] = kept
-    ranker.parts = {f"home-{n}" if f"home-{n}" in ranker.parts else n: p for n, p in parts.items()}
+        placed[f"home-place-{name}"] = Place(kept)
+        studio.keep(
+            f"home-place-{name}",
+            placed[f"home-place-{name}"],
+            uses=[f"model://{kept.name}"],
+            record={"decision": "home"},
+        )
+    ranker.parts = {**placed, **{f"home-{memory.what}": memory for memory in vain}}
     record = {
         "learner": "gradient-boosting",
         "labels": f"plays after {cut:%Y-%m-%d}, beside {SAMPLED} not played",
         "decision": "home",
     }
-    uses = [f"model://{p.name}" for p in parts.values()]
-    uses += [f"features://{f.name}@{f.hash[:10]}" for f in (taste, standing)]
-    studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
+    uses = [f"model://{p.name}" for p in ranker.parts.values()]
+    uses += [f"features://{f.name}@{f.hash[:10]}" for f in (standing, *ranker.needs)]
+    studio.keep("home-ranker", ranker, facts=[Rated, Opened, Played], uses=uses, record=record)
     # Warm enough that each can later be judged on the log of another: a cold policy meets too few of its own pages.
     baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.7): 0.7, mt.Uniform(): 0.3})
     step(1, "choosing how warm to draw")
-    some = situations(studio, every["member"].unique().sort().to_list())
+    some = situations(studio, every["member"].unique().sort().to_list(), needs=ranker.needs)
     challenger = mt.Softmax(ranker, temperature=warmth(ranker, some), floor=FLOOR)
     following = mt.Softmax(parts["following"], temperature=warmth(parts["following"], some), floor=FLOOR)
     return [
@@ -148,17 +169,23 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     ]
 
 
-def situations(studio: mt.Studio, members: Sequence[int], most: int = 40) -> list[tuple[mt.Request, mt.Candidates]]:
-    """Requests of some members as of now, each with the candidates that would be drawn from."""
+def situations(
+    studio: mt.Studio, members: Sequence[int], most: int = 40, needs: Sequence[mt.Features] = (taste,)
+) -> list[tuple[mt.Request, mt.Candidates]]:
+    """Requests of some members as of now, with the features named, each with the candidates that would be drawn from."""
     import polars as pl
 
     now = studio.clock()
     _, candidates = studio.sample_request("home", most=10**9)
     chosen = np.random.default_rng(0).permutation(np.array(members))[:most].tolist()
-    labels = pl.DataFrame({"member": chosen, "at": [now] * len(chosen)}, schema_overrides={"at": pl.Datetime("us", "UTC")})
-    rows = taste.batch(studio.facts, labels).select(taste.names).to_dicts()
+    labels = pl.DataFrame(
+        {"member": chosen, "at": [now] * len(chosen)}, schema_overrides={"at": pl.Datetime("us", "UTC")}
+    )
+    wanted = {one.name: one for one in needs if one.key == "member"}.values()
+    rows = pl.concat([one.batch(studio.facts, labels).select(one.names) for one in wanted], how="horizontal").to_dicts()
     return [
-        (mt.Request("home", member, now, {}, features), candidates) for member, features in zip(chosen, rows, strict=True)
+        (mt.Request("home", member, now, {}, features), candidates)
+        for member, features in zip(chosen, rows, strict=True)
     ]
 
 
@@ -190,9 +217,11 @@ def warmth(scorer: Any, some: Sequence[tuple[mt.Request, mt.Candidates]], titles
 
 
 class Labels:
-    """What the ranker learns from: after `cut`, the title played next beside candidates that were not.
+    """What the ranker learns from, after `cut`: pages that were shown and brought a play, where a service knows its pages.
 
-    At most one moment a member and day, so that nobody's marathon outweighs the others.
+    Where it does not, as in public sets of ratings: the title played next beside candidates that were not, which the
+    member may never have been offered. A ranker learns from those what is popular, and little more. At most one moment a
+    member and day, so that nobody's marathon outweighs the others.
     """
 
     def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender], now: datetime) -> None:
@@ -202,6 +231,9 @@ class Labels:
         """Rows `unit`, `at`, `action`, `y`, `group`."""
         import polars as pl
 
+        pages = self._pages(source)
+        if pages["group"].n_unique() >= FEWEST_PAGES:
+            return pages
         rng = np.random.default_rng(0)
         after = events(source, self.now).filter(_at() >= self.cut)
         known = after.filter(pl.col("title").is_in(pl.Series(self.before.titles).implode()))
@@ -233,6 +265,45 @@ class Labels:
                 rows["group"].append(g)
         frame = pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")})
         return frame.with_columns(pl.col("at") - pl.duration(microseconds=1), pl.col("unit").cast(pl.Int64))
+
+    def _pages(self, source: Any) -> pl.DataFrame:
+        """Titles shown together to a member who allows it, and which of them were played, of pages that brought a play."""
+        import polars as pl
+
+        agreed = consenting(source, self.now).implode()
+        shown = source.scan(Shown, ["member", "title", "at"]).filter(
+            (_at() >= self.cut) & pl.col("member").is_in(agreed)
+        )
+        plays = source.scan(Played, ["member", "title", "seconds", "at"]).filter(pl.col("seconds") >= QUALIFIED)
+        # A play belongs to the last page before it that showed its title.
+        played = (
+            plays.filter(_at() >= self.cut).sort("at").select("member", "title", play="at").collect()
+            .join_asof(
+                shown.select("member", "title", "at").sort("at").collect(), left_on="play", right_on="at",
+                by=["member", "title"], strategy="backward", tolerance="48h", check_sortedness=False,
+            )
+            .drop_nulls("at").select("member", "title", "at").unique()
+        )  # fmt: skip
+        rows = shown.unique().collect().join(played.with_columns(y=1.0), on=["member", "title", "at"], how="left")
+        rows = rows.with_columns(
+            pl.col("y").fill_null(0.0), group=pl.struct("member", "at").rank("dense").cast(pl.Int64)
+        )
+        rows = rows.filter((pl.col("y").sum() > 0).over("group"))
+        groups = rows["group"].unique().sort()
+        some = groups.sample(MOST_LABELS, seed=0) if len(groups) > MOST_LABELS else groups
+        labelled: pl.DataFrame = (
+            rows.filter(pl.col("group").is_in(some.implode()))
+            .sort("group", "title")
+            # A moment before the page: nothing of it may be in the features.
+            .select(
+                pl.col("member").alias("unit"),
+                _at() - pl.duration(microseconds=1),
+                pl.col("title").alias("action"),
+                "y",
+                "group",
+            )
+        )
+        return labelled
 
 
 def _prefixes(histories: Histories) -> dict[int, list[int]]:
@@ -266,13 +337,9 @@ def reason(studio: mt.Studio, features: dict[str, Any], title: int, parts: dict[
         part = parts.get(name)
         if part is None or not seen:
             continue
-        at, known = part._positions(np.array([title]))
-        if not known[0]:
-            continue
-        back = part._known(seen)
-        pull = part.weights[back, at[0]]  # type: ignore[attr-defined]
-        if len(pull) and float(pull.max()) > 0:
-            because = int(part.titles[back[int(pull.argmax())]])
+        found = part.explain(seen, title)
+        if found and found[0][1] > 0:
+            because = found[0][0]
             return f"because you watched {names(studio, [because]).get(because, because)}"
     return "popular with members now"
 

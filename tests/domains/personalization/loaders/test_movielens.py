@@ -1,30 +1,21 @@
-"""Every format from hand-written files: recognised, complete, bad rows held back, imported exactly once."""
+"""Every MovieLens format from hand-written files: recognised, complete, bad rows held back, imported exactly once."""
 
 from __future__ import annotations
 
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from tests.domains.personalization.loaders.reading_back import rows
 
 import matinee as mt
-from matinee.domains import personalization
-from matinee.domains.personalization.facts import Licence, Member, Played, Rated, Tagged, Title
-from matinee.domains.personalization.loaders import import_kion, import_movielens, import_plays, number_of
-from matinee.domains.personalization.movielens import ML_1M_START, recognise, split_lines
+from matinee.domains.personalization.facts import Demographics, Licence, Member, Rated, Tagged, Title
+from matinee.domains.personalization.loaders import import_kion, import_movielens
+from matinee.domains.personalization.loaders.movielens import ML_1M_START, recognise
 
-NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = 1_000_000_000  # seconds since 1970: 2001-09-09
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> mt.Studio:
-    return mt.open(tmp_path / "studio", clock=lambda: NOW).use(personalization.domain)
-
-
-def rows(studio: mt.Studio, fact: type[mt.Fact], *columns: str) -> list[tuple[object, ...]]:
-    return studio.facts.scan(fact).select(*columns).collect().sort(*columns).rows()
 
 
 def ml_100k_classic(path: Path) -> None:
@@ -187,96 +178,88 @@ def test_a_crash_on_the_way_loses_nothing_and_doubles_nothing(studio: mt.Studio,
     assert counts == [2, 2, 1, 2, 2, 2]
 
 
-def kion(path: Path, items: str = "items.csv") -> None:
-    (path / "interactions.csv").write_text(
-        "user_id,item_id,last_watch_dt,total_dur,watched_pct\n"
-        "176549,9506,2021-05-11,4250,72.0\n699317,1659,2021-05-29,8317,100.0\n656683,7107,2021-05-09,10,\n"
-    )
-    (path / items).write_text(
-        "item_id,content_type,title,title_orig,release_year,genres,countries,for_kids,age_rating,studios\n"
-        '9506,film,Поговори с ней,Hable con ella,2002.0,"драмы, зарубежные, детективы",Испания,,16.0,\n'
-        "1659,series,Сериал,,,,Россия,1.0,,\n"
-    )
-
-
-@pytest.mark.parametrize("items", ["items.csv", "items_en.csv"])
-def test_kion(studio: mt.Studio, tmp_path: Path, items: str) -> None:
-    kion(tmp_path, items)
-    found = import_kion(studio, tmp_path)
-    assert not found.quarantined
-    assert rows(studio, Played, "member", "title", "seconds", "share", "at")[0] == (
-        176549, 9506, 4250.0, 0.72, datetime(2021, 5, 11, 12, tzinfo=UTC),
-    )  # fmt: skip
-    titles = (
-        studio.facts.scan(Title).select("title", "kind", "year", "maturity", "genres").sort("title").collect().rows()
-    )
-    assert titles == [
-        (1659, "series", None, None, None),
-        (9506, "film", 2002, 16, ["драмы", "зарубежные", "детективы"]),
-    ]
-    assert any("users.csv is not read" in note for note in found.notes())
-
-
-def test_plays_from_a_csv_of_ones_own(studio: mt.Studio, tmp_path: Path) -> None:
-    path = tmp_path / "plays.csv"
-    path.write_text("who,what,began,watched,screen\n7,3,2026-01-05T20:00:00Z,1800,tv\n7,4,2026-01-05 22:00:00,-5,tv\n")
-    options = {"member": "who", "title": "what", "at": "began", "seconds": "watched", "device": "screen"}
-    found = import_plays(studio, path, **options)
-    assert rows(studio, Played, "member", "title", "seconds", "device") == [(7, 3, 1800.0, "tv")]
-    assert found.quarantined == {"played": 1}
-    assert rows(studio, Member, "member") == [(7,)]
-    assert any("append Title and Licence facts" in note for note in found.notes())
-
-
-def test_plays_whose_ids_are_words(studio: mt.Studio, tmp_path: Path) -> None:
-    path = tmp_path / "plays.csv"
-    path.write_text(
-        "member,title,at,seconds\nann,tt1,2026-01-05 20:00:00,60\nbob,tt1,2026-01-05 21:00:00,60\n"
-        ",tt2,2026-01-05 21:00:00,1\n"
-    )
-    found = import_plays(studio, path, zone="UTC", ids="text")
-    assert found.quarantined == {"played": 1}
-    assert rows(studio, Member, "external", "member") == [("ann", number_of("ann")), ("bob", number_of("bob"))]
-    assert rows(studio, Title, "external", "name") == [("tt1", "tt1"), ("tt2", "tt2")]
-    assert number_of("tt0111161") == 7729376858144582943  # the same on every machine, for ever
-    joined = studio.facts.scan(Played).select("member", "title").collect()
-    assert set(joined["member"]) == {number_of("ann"), number_of("bob")}
-    assert set(joined["title"]) == {number_of("tt1")}
-
-
-def test_plays_with_wrong_options_say_so(studio: mt.Studio, tmp_path: Path) -> None:
-    path = tmp_path / "plays.csv"
-    path.write_text("who,title,at,seconds\n7,3,2026-01-05T20:00:00Z,1800\n")
-    with pytest.raises(
-        mt.MatineeError, match=r"plays\.csv has columns who, title, at, seconds, must have one for 'member'"
-    ):
-        import_plays(studio, path)
-    with pytest.raises(mt.MatineeError, match=r"must be a file of plays; the folder holds .*plays\.csv"):
-        import_plays(studio, tmp_path / "playz.csv")
-    with pytest.raises(mt.MatineeError, match="zone == 'Europe/Berlin', must be 'UTC'"):
-        import_plays(studio, path, zone="Europe/Berlin")
-    with pytest.raises(mt.MatineeError, match="ids == 'words', must be 'number' or 'text'"):
-        import_plays(studio, path, ids="words")
-
-
-def test_long_files_come_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from matinee.domains.personalization import movielens
-
-    monkeypatch.setattr(movielens, "BATCH", 3)
-    path = tmp_path / "x.dat"
-    path.write_text("".join(f"{i}::a\n" for i in range(8)))
-    parts = list(split_lines(path, "::", ("n", "word")))
-    assert [len(p) for p in parts] == [3, 3, 2]
-    assert pl.concat(parts)["n"].to_list() == [str(i) for i in range(8)]
-
-
 @pytest.mark.parametrize(
     ("folder", "ratings", "titles"),
     [("ml-100k", 100_000, 1_682), ("ml-latest-small", 100_004, 9_125), ("ml-1m", 831_340, 3_883)],
 )
 def test_the_public_sets_are_read_to_the_last_row(shared_data: Path, folder: str, ratings: int, titles: int) -> None:
-    counts = {Rated: 0, Title: 0, Tagged: 0}
-    for fact, frame in recognise(shared_data / "personalization" / folder).parts():
-        counts[fact] += len(frame)  # type: ignore[index]  # one of the three
+    counts = {Rated: 0, Title: 0, Tagged: 0, Demographics: 0}
+    held: list[object] = []
+    for fact, frame in recognise(shared_data / "personalization" / folder).parts(lambda *line: held.append(line)):
+        counts[fact] += len(frame)  # type: ignore[index]  # one of the four
         assert frame.select(pl.all_horizontal(pl.col(fact.schema.key, "at").is_not_null()).all()).item()
+    assert not held
+    assert counts[Demographics] == {"ml-100k": 943, "ml-latest-small": 0, "ml-1m": 5040}[folder]
     assert (counts[Rated], counts[Title]) == (ratings, titles)
+
+
+def test_people_of_100k_and_1m_are_groups_in_words(studio: mt.Studio, tmp_path: Path) -> None:
+    for name, make in (("classic", ml_100k_classic), ("piped", ml_100k_piped), ("1m", ml_1m)):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name)
+    (tmp_path / "classic" / "u.user").write_text("1|24|M|technician|85711\n2|53|F|other|V1G4L\n")
+    (tmp_path / "piped" / "u.user").write_text(
+        "user|age|gender|occupation|zip\n1|24|M|technician|85711\n\n2|53|F|other|V1G4L\n"
+    )
+    (tmp_path / "1m" / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::70072\n3::M::99::7::55117-1234\n")
+    columns = ("member", "age", "age_band", "gender", "occupation", "postcode")
+    hundred = [(1, 24, None, "M", "technician", "85711"), (2, 53, None, "F", "other", "V1G4L")]
+    for name in ("classic", "piped"):
+        here = mt.open(tmp_path / f"studio-{name}", clock=studio.clock).use(*studio.domains.values())
+        assert not import_movielens(here, tmp_path / name).quarantined
+        assert rows(here, Demographics, *columns) == hundred
+    import_movielens(studio, tmp_path / "1m")
+    assert rows(studio, Demographics, *columns) == [
+        (1, None, "under 18", "F", "K-12 student", "48067"),
+        (2, None, "56+", "M", "self-employed", "70072"),
+        (3, None, "99", "M", "executive/managerial", "55117-1234"),  # a code that its README does not know stays one
+    ]
+    # A member who is described and has rated nothing is a member too.
+    assert rows(studio, Member, "member") == [(1,), (2,), (3,)]
+
+
+def test_people_are_no_input_of_a_model(studio: mt.Studio, tmp_path: Path) -> None:
+    from matinee.domains.personalization.home import home
+
+    people = mt.Features("member", name="people", work=mt.state(Demographics.occupation))
+    labels = lambda _source: pl.DataFrame(  # noqa: E731  # one line, used once
+        {"unit": [1], "at": [datetime(2001, 1, 1, tzinfo=UTC)], "action": [10], "y": [1.0], "group": [0]}
+    )
+    ml_1m(tmp_path)
+    (tmp_path / "users.dat").write_text("1::F::1::10::48067\n")
+    import_movielens(studio, tmp_path)
+    with pytest.raises(mt.MatineeError, match=r"Demographics\.occupation, which is personal text"):
+        studio.train(home, mt.LightGBM(), on=[people], labels=labels)
+
+
+def test_packed_or_not_a_set_is_one_import(studio: mt.Studio, tmp_path: Path) -> None:
+    folder = tmp_path / "ml-test"
+    folder.mkdir()
+    ml_latest_small(folder)
+    with zipfile.ZipFile(tmp_path / "ml-test.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, f"ml-test/{file.name}")
+        archive.writestr("__MACOSX/ml-test/._ratings.csv", "junk")
+    found = import_movielens(studio, tmp_path / "ml-test.zip")
+    assert found.appended["rated"] == 2
+    assert import_movielens(studio, folder).again
+
+
+def test_two_sets_in_one_folder_are_not_guessed_between(studio: mt.Studio, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+        ml_csv(tmp_path / "sets" / name)
+    with pytest.raises(mt.MatineeError, match=r"holds 2 MovieLens sets \(a, b\), must hold one"):
+        import_movielens(studio, tmp_path / "sets")
+
+
+def test_lines_with_too_many_fields_are_held_by_their_place(studio: mt.Studio, tmp_path: Path) -> None:
+    ml_csv(tmp_path)
+    with (tmp_path / "ratings.csv").open("a") as file:
+        file.write(f"3,10,4.0,{DAY},again\n4,10,4.0,{DAY}\n")
+    found = import_movielens(studio, tmp_path)
+    assert (found.appended["rated"], found.quarantined) == (3, {"rated": 1})
+    held = studio.quarantine.rows(studio.quarantine.batches()[0][1])[0]
+    assert held.reasons == ("the line has 5 fields, must have 4",)
+    assert held.row["file"] == "ratings.csv"
+    assert "again" not in str(held.row)  # no text of a line: erasure would not find a person in it
