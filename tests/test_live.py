@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from benchmarks.serving import build
@@ -358,3 +359,21 @@ def test_numbers_of_rows_are_in_the_order_of_commits(
     in_threads(2, work)
     assert order == sorted(order)
     assert serving.facts.edge("consent")[1] == order[-1] + 1
+
+
+def test_a_seed_repeats_the_draws_and_without_one_they_are_new(folder: Path) -> None:
+    def drawn(seed: int | None) -> list[list[Any]]:
+        with mt.open(folder, seed=seed) as studio:
+            return [list(studio.decide("front", 7, {"age": 99}, dry=True).action) for _ in range(20)]
+
+    assert drawn(5) == drawn(5)
+    assert drawn(5) != drawn(6)
+    assert drawn(None) != drawn(None)
+    with pytest.raises(mt.MatineeError, match="seed == -1, must be >= 0"):
+        mt.open(folder, seed=-1)
+
+
+def test_the_draws_of_a_seed_are_not_the_numbers_that_a_world_of_that_seed_is_made_of(folder: Path) -> None:
+    with mt.open(folder, seed=5) as studio:
+        own = studio.live._random.random(100)
+    assert not np.isin(own, np.random.default_rng(5).random(1000)).any()

@@ -73,7 +73,8 @@ class Live:
         self.counts: Counter[str] = Counter()
         self._lock = threading.RLock()  # what decisions are made from is swapped as a whole
         self._reloading = threading.Lock()  # one at a time looks for what is new; taken before `_lock`
-        self._random = np.random.default_rng()
+        # A stream of its own: a simulated world may be made of the same seed.
+        self._random = np.random.default_rng(np.random.SeedSequence(studio.seed).spawn(1)[0])
         self._recent: dict[str, Choice] = {}
         self._order: deque[str] = deque()
         self._seen: dict[str, None] = {}

@@ -54,8 +54,10 @@ PIN_AGE = timedelta(days=365)
 class Studio:
     """A folder that holds everything: tables, log, models, releases. Made and opened with `matinee.open`."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], datetime] = utc_now, engine: str | None = None) -> None:
-        self.root, self.clock = root, clock
+    def __init__(
+        self, root: Path, *, clock: Callable[[], datetime] = utc_now, engine: str | None = None, seed: int | None = None
+    ) -> None:
+        self.root, self.clock, self.seed = root, clock, seed
         self.config = _read_config(root)
         self.engine: str | None = engine or self.config.get("engine")
         self.registry = Registry(root / "studio.db", clock)
@@ -306,7 +308,11 @@ class Studio:
             return which
         for node in self.graph.nodes("policy"):
             if node.name == which and node.data:
-                return from_spec(node.data["spec"], self.scorer)
+                found = from_spec(node.data["spec"], self.scorer)
+                # Known by name from here on, so that they are published: without that each request would read tables.
+                for one in (f for scorer in found.scorers() for f in scorer.needs if f.name not in self._features):
+                    self.add_features(one)
+                return found
         raise UnknownNameError("policy", which, [n.name for n in self.graph.nodes("policy")])
 
     # -- evidence and release
@@ -559,7 +565,12 @@ class Studio:
 
 
 def open(  # `mt.open("./acme")` is how it is read
-    root: str | Path, *, domains: Sequence[str] = (), clock: Callable[[], datetime] = utc_now, engine: str | None = None
+    root: str | Path,
+    *,
+    domains: Sequence[str] = (),
+    clock: Callable[[], datetime] = utc_now,
+    engine: str | None = None,
+    seed: int | None = None,
 ) -> Studio:
     """Open a studio, or make one where the folder is new or empty.
 
@@ -569,6 +580,8 @@ def open(  # `mt.open("./acme")` is how it is read
         clock: The time, for simulated worlds.
         engine: Where the features of a training are computed: "serial", "local" (processes) or "ray"; threads of this
             process where not given, here or in `matinee.toml`.
+        seed: Of the draws of its decisions, for simulated worlds: opened again with the same seed it draws the same
+            numbers again. From the operating system where not given, as it must be where members are served.
 
     Raises:
         StorageError: If the folder is something else, or was moved since its tables were written.
@@ -590,7 +603,7 @@ def open(  # `mt.open("./acme")` is how it is read
             text = f"# What this studio is made of.\ndomains = [{listed}]\nmodules = []\n"
             write_whole(folder / CONFIG, text.encode())
         write_whole(marker, json.dumps({"layout": LAYOUT, "root": str(folder)}).encode())
-    return Studio(folder, clock=clock, engine=engine)
+    return Studio(folder, clock=clock, engine=engine, seed=None if seed is None else must(seed, "seed", typ=int, ge=0))
 
 
 def _read_config(root: Path) -> dict[str, Any]:

@@ -177,6 +177,14 @@ def test_same_contexts_for_every_policy(world: StreamingService) -> None:
     assert len(world.contexts("retry", 700)) == 700
 
 
+def test_a_few_home_pages_are_of_all_hours_of_the_day(world: StreamingService) -> None:
+    def late(n: int) -> float:
+        return float((world.contexts("home", n).frame["at"].dt.hour() >= 18).mean())  # type: ignore[operator,arg-type]
+
+    assert late(20_000) > 0.3  # of many days
+    assert abs(late(100) - late(20_000)) < 0.15  # of one day and less than all who came
+
+
 def test_what_is_wrong_is_said(world: StreamingService) -> None:
     with pytest.raises(MatineeError, match="did you mean 'route'"):
         world.true_value("rute", np.ones(4))

@@ -64,7 +64,7 @@ def run(folder: Path | None, *, serve: bool, port: int, members: int, seed: int,
     clock = Clock(world.now)
     _begin(root, world.routes)
     try:
-        with open_studio(root, clock=clock) as studio:
+        with open_studio(root, clock=clock, seed=seed) as studio:
             with bar.step("facts into tables; broken rows into quarantine", len(frames)) as advance:
                 for name, frame in frames.items():
                     studio.append(name, frame)

@@ -32,10 +32,11 @@ def home_page(studio: Studio, world: StreamingService, clock: Clock, bar: Bar) -
         studio.release("home", popular, 1.0, note="popularity, explored", by="demo")
         studio.refresh()
     rng = np.random.default_rng(world.seed)
-    visits: list[tuple[int, datetime, str]] = []
-    while len(visits) < PAGES:  # the same day as often as it takes
-        visits += _visits(world, world.now, rng)
-    visits = sorted(visits[:PAGES], key=lambda visit: visit[1])
+    came: list[tuple[int, datetime, str]] = []
+    while len(came) < PAGES:  # the same day as often as it takes
+        came += _visits(world, world.now, rng)
+    # Any of them, not the first: those are the morning's, when other members come than in the afternoon.
+    visits = sorted((came[i] for i in rng.permutation(len(came))[:PAGES].tolist()), key=lambda visit: visit[1])
     with bar.step("home: pages served and their plays recorded", len(visits)) as advance:
         _serve_pages(studio, world, clock, visits, rng, advance, world.end)
     clock.now = world.now + timedelta(days=6)

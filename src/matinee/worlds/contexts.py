@@ -102,7 +102,7 @@ def _retry_columns() -> dict[str, np.ndarray]:
 
 
 def _home(world: StreamingService, n: int, rng: np.random.Generator) -> Contexts:
-    """Visits of the day after the history, drawn again until there are enough."""
+    """Visits of the day after the history, drawn again until there are enough; of too many some, at any hour of the day."""
     import polars as pl
 
     t = world.titles
@@ -110,9 +110,9 @@ def _home(world: StreamingService, n: int, rng: np.random.Generator) -> Contexts
     came = [visits_on(world.viewing, day, rng)]
     while sum(len(v.member) for v in came) < n:
         came.append(visits_on(world.viewing, day, rng))
-    member = np.concatenate([v.member for v in came])[:n]
-    when = np.concatenate([v.day for v in came])[:n]
-    device = np.concatenate([v.device for v in came])[:n]
+    # Not the first ones: they come by time, and who comes in the morning is not who comes in the afternoon.
+    some = np.sort(rng.permutation(sum(len(v.member) for v in came))[:n])
+    member, when, device = (np.concatenate([getattr(v, name) for v in came])[some] for name in ("member", "day", "device"))
     m = world.members
     frame = pl.DataFrame(
         {
