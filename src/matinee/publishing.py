@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 def published_features(studio: Studio) -> list[Features]:
     """Feature sets that serving may ask for by unit: those of guards, of policies, and any keyed by a decision's unit."""
+    for name in studio.decisions:
+        release = studio.releases.live(name)
+        for arm in release.arms if release is not None else ():
+            studio.policy(arm.policy)  # from then on the studio knows what it reads
     units = {d.unit for d in studio.decisions.values()}
     found = {f.name: f for f in studio.features.values() if f.key in units or f.key == "person"}
     return list(found.values())

@@ -23,6 +23,7 @@ from matinee.domains.personalization.loaders import IMPORTERS
 from matinee.domains.personalization.page import visits
 from matinee.domains.personalization.placement import placement
 from matinee.domains.personalization.ranking import recipe as train_home
+from matinee.domains.personalization.signals import FEATURES as SIGNALS
 from matinee.domains.personalization.wishes import FACTS as WISHES
 from matinee.domains.personalization.wishes import wishes
 
@@ -30,7 +31,7 @@ domain = mt.Domain(
     name="personalization",
     title="Personalization",
     facts=[*FACTS, *WISHES, Image],
-    features=[*FEATURES, visits, wishes],
+    features=[*FEATURES, visits, wishes, *SIGNALS],
     decisions=[home, front, artwork, evidence, placement],
     importers=IMPORTERS,
     recipes={"home": train_home, "front": train_front, "artwork": train_artwork},

@@ -48,6 +48,8 @@ moment = mt.Features(
 
 tongue = mt.Features("member", name="tongue", speaks=mt.state(Member.language))
 
+FEATURES = [memory, moment, tongue]
+
 
 @register
 @dataclass
