@@ -268,6 +268,10 @@ class FactStore:
         """Id of the table's newest snapshot."""
         return self.tables.snapshot(self.fact(fact).schema.name)
 
+    def rows(self, fact: str | type[Fact], snapshot: int | None = None) -> int | None:
+        """Number of rows of a fact, at its newest snapshot where none is given."""
+        return self.tables.rows(self.fact(fact).schema.name, snapshot)
+
     def edge(self, fact: str | type[Fact]) -> tuple[int | None, int]:
         """Id of the table's newest snapshot, and a number (`seq`) that is above all of its rows and none of later ones."""
         name = self.fact(fact).schema.name

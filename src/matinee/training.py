@@ -53,6 +53,10 @@ class Pinned:
             self.snapshots[name] = self._facts.snapshot(name)
         return self.snapshots[name]
 
+    def rows(self, fact: type[Fact] | str) -> int | None:
+        """Number of rows of the fact at its pinned snapshot."""
+        return self._facts.rows(fact, self.snapshot(fact))
+
     def scan(
         self,
         fact: type[Fact] | str,

@@ -82,27 +82,32 @@ class UnitFeatures:
         if segment <= self.sealed:
             return  # sealed and published between its append and now: the generation has it
         self.events.append((fact, row, segment))
-        self._take(fact, row)
+        self._take(self._reading(fact), fact, row)
 
     def feed_appended(self, fact: type[Fact], rows: Iterable[dict[str, Any]]) -> None:
         """Take in rows that were appended to a fact's table, as they stand there; those known already are passed over."""
         as_of, following = self._edge()
+        reading = self._reading(fact)
         for row in rows:
             if row["seq"] in self.numbers or not self._is_new(fact, row, as_of, following):
                 continue
             self.numbers.add(row["seq"])
             self.appended.append((fact, row))
-            self._take(fact, row)
+            self._take(reading, fact, row)
         while len(self.appended) > MANY_EVENTS:
             gone, row = self.appended.popleft()
             self.numbers.discard(row["seq"])
             if gone in watched_facts(self.studio):
                 self.unheld.add(gone)
 
-    def _take(self, fact: type[Fact], row: dict[str, Any]) -> None:
-        for name, online in self.online.items():
-            self._index(self.studio.features[name], self._since(self.studio.features[name]), fact, row)
-            self._update(self.studio.features[name], online, fact, row)
+    def _reading(self, fact: type[Fact]) -> list[tuple[Features, Online]]:
+        """The states in memory that read the fact."""
+        return [(one.features, one) for one in self.online.values() if fact in one.features.facts]
+
+    def _take(self, reading: list[tuple[Features, Online]], fact: type[Fact], row: dict[str, Any]) -> None:
+        for features, online in reading:
+            self._index(features, self._since(features), fact, row)
+            self._update(features, online, fact, row)
 
     def restart(self, store: OnlineStore, sealed: int) -> None:
         """Begin anew on another generation: events of segments up to `sealed` are in it, and rows numbered before it."""

@@ -118,6 +118,18 @@ def test_rows_out_of_order_count_all_the_same() -> None:
         assert straight.read(42, day(t)) == reverse.read(42, day(t))
 
 
+def test_a_history_keeps_its_order_and_size_through_late_rows_and_bytes() -> None:
+    online = fed(play(1, 1.0, 3, seq=1), play(2, 1.0, 1, 4, seq=2), play(3, 1.0, 2, 4, seq=3), play(4, 1.0, 3, 5, seq=4))
+    assert online.read(42, day(5))["titles"] == [1, 4]
+    again = TASTE.online()
+    again.load(42, online.dump(42))
+    for one in (online, again):
+        one.update(Played, play(5, 1.0, 2.5, 6, seq=5))  # older than both that are kept
+        assert one.read(42, day(6))["titles"] == [1, 4]
+        one.update(Played, play(6, 1.0, 3.5, 7, seq=6))
+        assert one.read(42, day(7))["titles"] == [4, 6]
+
+
 def test_a_row_without_seq_comes_after_those_that_have_one() -> None:
     assert fed(play(1, 1.0, 3), play(2, 1.0, 3, seq=5)).read(42, day(3))["last"] == 1
     assert fed(play(1, 1.0, 3), play(2, 1.0, 3)).read(42, day(3))["last"] == 2

@@ -22,7 +22,7 @@ from matinee.features.frames import (
 )
 from matinee.features.nodes import Apply, Arithmetic, Constant, Nightly, Node, State
 from matinee.features.plan import DAY_US, Item, Plan
-from matinee.features.source import Source
+from matinee.features.source import Source, in_buckets
 from matinee.times import from_us
 
 if TYPE_CHECKING:
@@ -127,8 +127,10 @@ def leaf_values(plan: Plan, source: Source, keys: pl.Series, t: Ints, engine: Ma
     shards: list[Shard] = []
     parts: list[Ints] | None = None
     for name, fact in plan.facts.items():
+        # Labels of a few keys read their buckets alone; those of many read the whole fact, in one go where it is small.
         if fact.schema.key == plan.key and source.buckets > 1:
             parts = _parts(source, keys) if parts is None else parts
+        if parts is not None and fact.schema.key == plan.key and (_few(parts) or in_buckets(source, [fact])):
             shards += [Shard(plan, name, source, keys.gather(p), t[p], b) for b, p in enumerate(parts) if p.size]
         else:
             shards.append(Shard(plan, name, source, keys, t, None))
@@ -140,6 +142,11 @@ def leaf_values(plan: Plan, source: Source, keys: pl.Series, t: Ints, engine: Ma
         bucketed = next(s.bucket is not None for s, one in zip(shards, done, strict=True) if slot in one)
         found[slot] = whole.gather(back) if bucketed and back is not None else whole
     return found
+
+
+def _few(parts: list[Ints]) -> bool:
+    """Whether the labels are in a quarter of the buckets at most."""
+    return 4 * sum(p.size > 0 for p in parts) <= len(parts)
 
 
 def _parts(source: Source, keys: pl.Series) -> list[Ints]:

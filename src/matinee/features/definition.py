@@ -93,7 +93,7 @@ class Features:
 
         return {name: frame_type(kind) for name, kind in self.types.items()}
 
-    @property
+    @cached_property
     def facts(self) -> set[type[Fact]]:
         """Every fact that a feature reads."""
         found: set[type[Fact]] = set()

@@ -26,7 +26,7 @@ from matinee.times import from_us, to_us
 if TYPE_CHECKING:
     from matinee.features.definition import Features
 
-VERSION = 1
+VERSION = 2
 LAST_SEQ = 1 << 62  # a row without `seq` is not yet in a table: it comes after all that are
 _NEVER = -(1 << 62)
 # One row waiting to become visible: (v, seq, ticket, as state, fact, at, known, values)

@@ -242,25 +242,31 @@ class LastPart:
 
 
 class HistoryPart:
-    """The latest n rows, oldest first."""
+    """The latest n rows, oldest first: their ages, and a list a column, which are read and stored as they are."""
 
-    __slots__ = ("ages", "found", "spec")
+    __slots__ = ("at", "found", "known", "seq", "spec")
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.ages: list[tuple[int, int, int]] = []
-        self.found: list[list[Any]] = []
+        self.at, self.known, self.seq = array("q"), array("q"), array("q")
+        self.found: list[list[Any]] = [[] for _ in spec.columns]
 
     def add(self, row: Row) -> None:
         """Takes a row that has become visible."""
         if not self.spec.belongs(row):
             return
         age = (row.at, row.known, row.seq)
-        place = bisect_right(self.ages, age)
-        self.ages.insert(place, age)
-        self.found.insert(place, [read(row.values) for read in self.spec.columns])
-        if len(self.ages) > self.spec.item.size:
-            del self.ages[0], self.found[0]
+        place = len(self.at)
+        while place and (self.at[place - 1], self.known[place - 1], self.seq[place - 1]) > age:  # a late row
+            place -= 1
+        for ages, one in zip((self.at, self.known, self.seq), age, strict=True):
+            ages.insert(place, one)
+        for column, read in zip(self.found, self.spec.columns, strict=True):
+            column.insert(place, read(row.values))
+        if len(self.at) > self.spec.item.size:
+            del self.at[0], self.known[0], self.seq[0]
+            for column in self.found:
+                del column[0]
 
     def trim(self, t: int) -> None:
         """Nothing is past."""
@@ -268,16 +274,20 @@ class HistoryPart:
     def read(self, t: int, values: list[Any]) -> None:
         """Puts lists into their slots."""
         for slot, _, column, size in self.spec.slots:
-            values[slot] = [row[column] for row in self.found[-size:]]
+            values[slot] = self.found[column][-size:]
 
     def pack(self) -> Any:
-        """Plain values."""
-        return [[*age, packed_values(self.spec.kinds, row)] for age, row in zip(self.ages, self.found, strict=True)]
+        """Bytes, and plain values by column."""
+        columns = [packed_column(kind, one) for kind, one in zip(self.spec.kinds, self.found, strict=True)]
+        return [self.at.tobytes(), self.known.tobytes(), self.seq.tobytes(), columns]
 
     def unpack(self, data: Any) -> Self:
         """Takes what `pack` gave."""
-        self.ages = [(one[0], one[1], one[2]) for one in data]
-        self.found = [restored_values(self.spec.kinds, one[3]) for one in data]
+        at, known, seq, columns = data
+        self.at.frombytes(at)
+        self.known.frombytes(known)
+        self.seq.frombytes(seq)
+        self.found = [restored_column(kind, one) for kind, one in zip(self.spec.kinds, columns, strict=True)]
         return self
 
 
@@ -352,6 +362,16 @@ _PARTS: dict[str, Callable[[Spec], Part]] = {
     "history": HistoryPart,
     "counts": CountsPart,
 }
+
+
+def packed_column(kind: str, values: list[Any]) -> list[Any]:
+    """The values of one column as `packed_values` has them."""
+    return [None if v is None else v.toordinal() for v in values] if kind == "date" else values
+
+
+def restored_column(kind: str, values: list[Any]) -> list[Any]:
+    """The values that `packed_column` gave."""
+    return [None if v is None else date.fromordinal(v) for v in values] if kind == "date" else values
 
 
 def packed_values(kinds: list[str], values: list[Any]) -> list[Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from matinee.features.frames import Rows, codes, read_rows
 from matinee.features.functions import nightly_values
 from matinee.features.nodes import kind_of
 from matinee.features.online import Online, Program, state_bytes
-from matinee.features.parts import packed_row, packed_values
+from matinee.features.parts import packed_column, packed_row, packed_values
 from matinee.features.plan import ALL_TIME, DAY_US, Item, Plan
-from matinee.features.source import Source
+from matinee.features.source import Source, in_buckets
 from matinee.times import from_us, instant, to_us
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ def online_states(features: Features, source: Source, as_of: datetime) -> Iterat
     t, plan = to_us(instant(as_of, "as_of")), features.plan
     program, stamp = Program(plan), bytes.fromhex(features.hash)
     nightly = _nightly(plan, source, t, features.key_kind)
-    by_bucket = source.buckets > 1 and all(fact.schema.key == plan.key for fact in plan.facts.values())
+    own = all(fact.schema.key == plan.key for fact in plan.facts.values())
+    by_bucket = own and in_buckets(source, plan.facts.values())
     for bucket in range(source.buckets) if by_bucket else [None]:
         facts = [read_rows(plan, source, fact, None, bucket, t) for fact in plan.facts.values()]
         keys = _keys(facts, nightly, source, bucket)
@@ -198,9 +198,17 @@ def _pack_history(rows: Rows, item: Item, t: int) -> Iterator[Any]:
     kernel = kernels.fast(kernels.history_rows, groups.v.size)
     one = _one_label(rows.keys, t)
     kernel(groups.offsets, groups.by_age, groups.v, groups.at, item.stream.is_state, *one, found)
-    aged = _aged(rows, item, found[found >= 0])
-    for size in (found >= 0).sum(axis=1).tolist():
-        yield list(islice(aged, size))
+    place = found[found >= 0]
+    ages = [one[place].tobytes() for one in (groups.at, groups.known, groups.seq)]
+    columns = [
+        packed_column(kind_of(column), rows.column(item, "c", i).gather(place).to_list())
+        for i, column in enumerate(item.columns)
+    ]
+    lo = 0
+    # Slices of whole columns: several times cheaper than a list for each row.
+    for hi in (found >= 0).sum(axis=1).cumsum().tolist():
+        yield [*(raw[8 * lo : 8 * hi] for raw in ages), [column[lo:hi] for column in columns]]
+        lo = hi
 
 
 def _pack_counts(rows: Rows, item: Item, t: int) -> Iterator[Any]:

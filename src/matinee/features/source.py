@@ -5,7 +5,7 @@ Both divide keys into buckets as the tables do, so that a bucket holds the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,6 +42,20 @@ class Source(Protocol):
 
     def snapshot(self, fact: type[Fact] | str) -> int | None:
         """What the rows are pinned to; None where there are no snapshots."""
+
+    def rows(self, fact: type[Fact] | str) -> int | None:
+        """How many rows the fact has; None where that is not known without reading them."""
+
+
+FEW_ROWS = 1_000_000  # facts with fewer are read in one go: opening a table once a bucket would cost more than its rows
+
+
+def in_buckets(source: Source, facts: Iterable[type[Fact]]) -> bool:
+    """Whether work on these facts is better done bucket by bucket."""
+    if source.buckets == 1:
+        return False
+    counts = [source.rows(fact) for fact in facts]
+    return any(n is None for n in counts) or sum(n or 0 for n in counts) > FEW_ROWS
 
 
 def _name(fact: type[Fact] | str) -> str:
@@ -108,6 +122,10 @@ class MemorySource:
         """None: frames have no snapshots."""
         return None
 
+    def rows(self, fact: type[Fact] | str) -> int | None:
+        """None: not known without reading."""
+        return None
+
 
 class ParquetSource:
     """A folder with one Parquet file for each fact and bucket, `played/3.parquet`: facts beyond memory, no studio.
@@ -151,6 +169,10 @@ class ParquetSource:
 
     def snapshot(self, fact: type[Fact] | str) -> int | None:
         """None: plain files have no snapshots."""
+        return None
+
+    def rows(self, fact: type[Fact] | str) -> int | None:
+        """None: not known without reading."""
         return None
 
 
