@@ -67,7 +67,9 @@ def pair_counts(histories: Histories, weights: Array, fresh: Array | None = None
         lambda p: _kernel()(histories.items, places, starts, ends, weights, new, first, p[0], p[1], n), pieces
     )
     lengths, columns, values = (np.concatenate(part) for part in zip(*rows, strict=True))
-    return csr_array((values, columns, np.concatenate([[0], np.cumsum(lengths)])), (n, n))
+    made = csr_array((values, columns, np.concatenate([[0], np.cumsum(lengths)])), (n, n))
+    made.sort_indices()
+    return made
 
 
 @cache
@@ -95,15 +97,17 @@ def _kernel() -> Any:
                         row[j] += w
             if used + some > room:
                 room = max(2 * room, used + some)
+                # Loops, and no sorting: what NumPy says in a line here takes seconds to compile.
                 wider, more = np.empty(room, np.int32), np.empty(room, np.float32)
-                wider[:used], more[:used] = columns[:used], values[:used]
+                for k in range(used):
+                    wider[k], more[k] = columns[k], values[k]
                 columns, values = wider, more
-            found = np.sort(touched[:some])
-            for j in found:
+            for k in range(some):
+                j = touched[k]
                 columns[used], values[used] = j, row[j]
                 row[j] = 0
                 used += 1
             lengths[i - begin] = some
-        return lengths, columns[:used].copy(), values[:used].copy()
+        return lengths, columns[:used], values[:used]
 
     return count
