@@ -142,3 +142,19 @@ def test_average_chances_are_those_of_all_slates(seed: int, limited: bool) -> No
     assert exact.sum(axis=1) == pytest.approx(1.0)
     assert found == pytest.approx(exact, abs=0.02)
     assert found[0] == pytest.approx(exact[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), scale=st.sampled_from([1.0, 30.0, 2000.0]), greedy=st.booleans())
+def test_one_average_slate_is_the_walk_by_its_numbers(seed: int, scale: float, greedy: bool) -> None:
+    """Through limits that close groups, and scores so far apart that what is left is nothing beside what was taken."""
+    rng = np.random.default_rng(seed)
+    parts = [Component(0.7, SOFTMAX, scale * rng.normal(size=12)), Component(0.3, SOFTMAX, rng.normal(size=12))]
+    if greedy:
+        parts.append(Component(0.0, GREEDY, rng.normal(size=12)))
+    limits = [Limit(rng.integers(-1, 3, 12), 2), Limit(rng.integers(-1, 2, 12), 3)]
+    allowed = rng.random(12) < 0.9
+    found = average_chances(parts, allowed, 8, limits=limits, draws=1, rng=rng)
+    walked = fill_slots(parts, allowed, 8, limits=limits, uniforms=np.full(8, 0.5), full=True)[2]
+    assert found[: len(walked)] == pytest.approx(walked, abs=1e-9)
+    assert not found[len(walked) :].any()

@@ -144,7 +144,7 @@ def average_chances(
 
     n = len(allowed)
     mean = np.zeros((min(slots, n), n))
-    even = np.tile((np.arange(draws) + 0.5) / draws, (len(mean), 1))
+    even = np.broadcast_to((np.arange(draws) + 0.5) / draws, (len(mean), draws))
     average(  # type: ignore[no-untyped-call]  # a kernel
         np.array([c.weight for c in components]),
         np.array([c.kind for c in components], np.int64),

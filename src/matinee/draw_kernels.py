@@ -147,18 +147,67 @@ def fill(weights, kinds, values, open_, codes, limits, forced, uniforms, picked,
 def average(weights, kinds, values, allowed, codes, limits, uniforms, mean):
     slots, n = mean.shape
     draws = uniforms.shape[0]
+    parts = weights.shape[0]
     p = np.zeros(n)
     open_ = np.empty(n, np.bool_)
     used = np.zeros((codes.shape[0], n + 1), np.int64)
     powers = powers_of(kinds, values)
+    # Of what is open: its powers, with zeros for the rest, and their sums, from which what is closed is taken away.
+    live = np.zeros((parts, n))
+    total = np.zeros(parts)
+    whole = np.zeros(parts)
+    soft = True
+    for c in range(parts):
+        soft = soft and kinds[c] == 0
+        for i in range(n):
+            if allowed[i]:
+                whole[c] += powers[c, i]
     for draw in range(draws):
-        open_[:] = allowed
-        used[:] = 0
+        for i in range(n):
+            open_[i] = allowed[i]
+            for c in range(parts):
+                live[c, i] = powers[c, i] if allowed[i] else 0.0
+        for c in range(parts):
+            total[c] = whole[c]
+        for g in range(used.shape[0]):
+            for i in range(n + 1):
+                used[g, i] = 0
         for k in range(slots):
             first = first_open(open_)
             if first < 0:
                 break
-            spread(weights, kinds, values, powers, open_, first, p)
+            plain = soft
+            for c in range(parts):
+                if total[c] < 1e-6 * whole[c]:  # what is left would drown in the rounding of what was taken away
+                    total[c] = 0.0
+                    for i in range(n):
+                        total[c] += live[c, i]
+                plain = plain and total[c] > 1e-200
+            if plain:
+                share = weights[0] / total[0]
+                for i in range(n):
+                    p[i] = share * live[0, i]
+                for c in range(1, parts):
+                    share = weights[c] / total[c]
+                    for i in range(n):
+                        p[i] += share * live[c, i]
+            else:
+                spread(weights, kinds, values, powers, open_, first, p)
             for i in range(n):
-                mean[k, i] += p[i] / draws
-            take(drawn(p, open_, uniforms[draw, k]), open_, codes, limits, used)
+                mean[k, i] += p[i]
+            choice = drawn(p, open_, uniforms[draw, k])
+            take(choice, open_, codes, limits, used)
+            for c in range(parts):
+                total[c] -= live[c, choice]
+                live[c, choice] = 0.0
+            for g in range(codes.shape[0]):
+                code = codes[g, choice]
+                if code >= 0 and used[g, code] >= limits[g]:
+                    for i in range(n):
+                        if codes[g, i] == code:
+                            for c in range(parts):
+                                total[c] -= live[c, i]
+                                live[c, i] = 0.0
+    for k in range(slots):
+        for i in range(n):
+            mean[k, i] /= draws
