@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -70,8 +70,10 @@ def test_both_are_in_the_evidence_the_reward_first(studio: mt.Studio) -> None:
 
 
 def test_learning_from_the_proxy_prefers_what_the_reward_does_not_and_the_evidence_says_so(studio: mt.Studio) -> None:
-    by_proxy = studio.train("teaser", mt.LightGBM(trees=20, min_rows=20), on=[], action=True, proxy=True, name="eager")
-    by_reward = studio.train("teaser", mt.LightGBM(trees=20, min_rows=20), on=[], action=True, name="patient")
+    # From the first half: they are judged on the choices that came after those they learned from.
+    told: dict[str, Any] = {"on": [], "action": True, "until": 0.5}
+    by_proxy = studio.train("teaser", mt.LightGBM(trees=20, min_rows=20), proxy=True, name="eager", **told)
+    by_reward = studio.train("teaser", mt.LightGBM(trees=20, min_rows=20), name="patient", **told)
     assert studio.graph.get("model://eager@1").data["proxy"] == "begun"
     eager, patient = (
         studio.evaluate("teaser", mt.Softmax(m, temperature=0.1, floor=0.1)) for m in (by_proxy, by_reward)
