@@ -83,25 +83,35 @@ def _serve_pages(
     advance: Any,
     until: datetime,
 ) -> None:
-    """Fill a page for each visit, and record what was played of it by then."""
+    """Fill a page for each visit, and record what was played of it by then, each play when it is heard of.
+
+    Not before: a member who comes back while the last play is on would be a member with news from the future, whose
+    page no policy may fill, and those who play most would be missing from the log.
+    """
+    import heapq
+
     countries = dict(world.frames()["member"].select("member", "country").iter_rows())
+    heard: list[tuple[datetime, str, int, dict[str, Any]]] = []  # plays that will be known later
+
+    def record(now: datetime) -> None:
+        while heard and heard[0][0] <= now:
+            known, choice, _, said = heapq.heappop(heard)
+            clock.now = known
+            studio.record(choice, "played", said)
+
     for member, at, device in visits:
+        record(at)
         clock.now = at
         choice = studio.decide("home", member, {"device": device, "country": countries[member]}, at=at)
         # The world forgets each page, so that all pages of the log meet the world whose truth is taken afterwards.
         for play in world.respond_home(member, [int(a) for a in choice.action], at, rng, device=device, remember=False):
-            if play.known > until:
-                continue  # it has not been heard of yet
-            clock.now = max(play.known, at)
             said = {
-                "member": member,
-                "title": play.title,
-                "seconds": play.seconds,
-                "share": play.share,
-                "device": device,
-            }
-            studio.record(choice, "played", {**said, "at": play.at, "known": play.known})
+                "member": member, "title": play.title, "seconds": play.seconds, "share": play.share, "device": device,
+                "at": play.at, "known": play.known,
+            }  # fmt: skip
+            heapq.heappush(heard, (play.known, choice.id, play.slot, said))
         advance(1)
+    record(until)
 
 
 def _true_pages(studio: Studio, world: StreamingService, name: str) -> Any:
