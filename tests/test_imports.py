@@ -32,8 +32,8 @@ LAYERS = [
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing",
-        "rewarded", "replay", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "unit_features", "studio",
-        "doctor", "testing", "trial", "online",
+        "rewarded", "replay", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "unit_features",
+        "studio", "doctor", "testing", "trial", "online",
     },
     {"serve", "console", "worlds"},
     {"cli", "demo", "__main__"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
+from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -303,6 +303,7 @@ class requires(BaseGuard):  # noqa: N801
 Id_ = int | str
 
 
+@cache  # every request asks for them, twice
 def consents() -> Features:
     """The features of a person that consent guards read: every purpose, granted or not, oldest first."""
     from matinee.features import Features, history
