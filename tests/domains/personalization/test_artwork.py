@@ -99,22 +99,23 @@ def test_from_a_uniform_log_to_a_better_policy(tmp_path: Path) -> None:
     when = pl.lit(START - timedelta(days=1), pl.Datetime("us", "UTC"))
     rows = [(2 * t + k, t, TONES[k]) for t in range(6) for k in range(2)]
     studio.append(Image, pl.DataFrame(rows, schema=["image", "title", "tone"], orient="row").with_columns(at=when, known=when))
-    members = pl.DataFrame({"member": list(range(300)), "kids": [m == 299 for m in range(300)]})
+    members = pl.DataFrame({"member": list(range(800)), "kids": [m == 799 for m in range(800)]})
     studio.append(Member, members.with_columns(at=when, known=when))
-    yes = pl.DataFrame({"person": [str(m) for m in range(300)], "purpose": "personalization", "granted": True})
+    yes = pl.DataFrame({"person": [str(m) for m in range(800)], "purpose": "personalization", "granted": True})
     studio.append(mt.Consent, yes.with_columns(at=when, known=when))
     assert train(studio) == ["artwork@1"]  # nothing to learn from yet
     studio.publish()
     studio.release("artwork", "artwork@1", share=1.0)
     rng = np.random.default_rng(0)
-    for member in range(299):
+    for member in range(799):
         title = int(rng.integers(6))
+        moment = clock[0] = START + timedelta(minutes=member)
         choice = studio.decide("artwork", member=member, title=title, device="tv")
         assert choice.propensities == [0.5]
         rate = 0.5 if choice.action[0] % 2 else 0.1
         if rng.random() < rate:
-            studio.record(choice, Played(member=member, title=title, seconds=1500.0, at=START + timedelta(minutes=5)))
-    assert studio.decide("artwork", member=299, title=1, dry=True).context["profiled"] is False
+            studio.record(choice, Played(member=member, title=title, seconds=1500.0, at=moment + timedelta(seconds=30)))
+    assert studio.decide("artwork", member=799, title=1, dry=True).context["profiled"] is False
     clock[0] = NOW
     studio.seal()
     policies = train(studio)
