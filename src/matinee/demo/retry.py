@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matinee.studio import Studio
     from matinee.worlds import Contexts, StreamingService
 
-DECLINED = 3000  # declined invoices that are retried, about
+DECLINED = 4000  # declined invoices that are retried, about: half of them judge, and fewer often cannot tell the two apart
 BATCHES = 8  # hours at which charges fall due
 SPREAD = 60.0  # temperature of the learned retry policy, in cents of expected net value
 
