@@ -16,6 +16,7 @@ from benchmarks.serving import build
 
 import matinee as mt
 from matinee import live, unit_features
+from matinee.console.building.source import StudioSource
 from matinee.exceptions import BadInputError, ConsentError, StorageError
 from matinee.ledger import Ledger, wal
 from matinee.live import Live
@@ -169,7 +170,8 @@ def test_readers_never_see_an_event_twice_or_not_at_all_while_generations_change
 
         def forget() -> None:
             while not done.is_set():
-                studio.live.forget(lambda row: False, ())
+                studio.live._erased = -1  # looks through everything again
+                studio.live.poll()
 
         threads = [threading.Thread(target=read) for _ in range(3)] + [threading.Thread(target=forget)]
         for thread in threads:
@@ -194,6 +196,60 @@ def test_an_erasure_lets_go_of_one_person_and_keeps_what_others_did_since(folder
         studio.erase("viewer", 40)
         assert [studio.features_of("habit", v)["plays"] for v in (40, 41)] == [0, 1]
         assert studio.live.choice(studio.decide("front", 40).id) is not None
+
+
+def in_memory(studio: mt.Studio, console: StudioSource) -> str:
+    """Everything that a serving process and its console hold of units, as text."""
+    live, units = studio.live, studio.live.units
+    states = {name: (dict(one.states), units.loaded[name]) for name, one in units.online.items()}
+    return repr((units.events, units.appended, units.by_key, states, live._recent, live._seen, console.desk._kept))
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["came since", "published"])
+def test_an_erasure_by_another_process_is_taken_up_with_the_next_look(folder: Path, published: bool) -> None:
+    gone, stays, guest = (n + 10 * published for n in (606060601, 606060602, 606060603))
+    with mt.open(folder) as serving, mt.open(folder) as other:
+        console = StudioSource(serving)
+        for viewer in (gone, stays):
+            watch(serving, viewer)
+        if published:
+            other.publish()
+            serving.refresh()
+            watch(serving, gone)
+        # A guest's row that is tied to the person by the choice that it answers.
+        row = {"viewer": guest, "film": 3, "seconds": 5.0}
+        serving.record(serving.decide("front", gone), "watched", row, id=f"watched by the guest of {gone}")
+        console.desk.kept(("page",), lambda: f"the page of {gone}")
+        plays = [serving.features_of("habit", v)["plays"] for v in (gone, stays, guest)]
+        assert plays == [1 + published, 1, 1]
+        assert in_memory(serving, console).count(str(gone)) > 5
+        other.erase("viewer", gone)
+        assert str(gone) not in str(other.registry.query("SELECT * FROM runs"))
+        assert serving.refresh()
+        assert str(gone) not in in_memory(serving, console)
+        assert [serving.features_of("habit", v)["plays"] for v in (gone, stays, guest)] == [0, 1, 0]
+        assert not serving.refresh(), "it is looked at once"
+        watch(serving, gone)
+        other.erase("viewer", gone)  # whoever comes back may be erased again
+        serving.refresh()
+        assert serving.features_of("habit", gone)["plays"] == 0
+
+
+def test_an_erasure_bites_although_a_release_cannot_be_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mt.open(folder) as serving, mt.open(folder) as other:
+        watch(serving, 45)
+        other.erase("viewer", 45)
+        other.publish()
+
+        def broken(_name: str) -> Any:
+            raise StorageError("cannot be loaded")
+
+        monkeypatch.setattr(serving, "policy", broken)
+        with pytest.raises(StorageError, match="cannot be loaded"):
+            serving.refresh()
+        assert serving.features_of("habit", 45)["plays"] == 0
 
 
 def test_a_unit_that_another_thread_has_just_recorded_about_is_read_all_the_same(folder: Path) -> None:

@@ -67,6 +67,7 @@ class Studio:
         self.shelf = Shelf(root / "models", self._features)
         self.modules: list[str] = []
         self._live: Live | None = None
+        self.forgetting: list[Callable[[], None]] = []  # called where serving learns that somebody was erased
         self.facts.register(Consent)
         for name in self.config.get("domains", []):
             self.use(domains.load(name))

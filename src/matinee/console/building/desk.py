@@ -71,7 +71,7 @@ class Desk:
             return made
 
     def forget(self) -> None:
-        """Drop what is kept: somebody acted, and wants to see it."""
+        """Drop what is kept: somebody acted and wants to see it, or was erased."""
         with self._lock:
             self._kept, self._making = {}, {}
         self.checkup.forget()

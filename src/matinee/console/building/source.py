@@ -42,6 +42,7 @@ class StudioSource:
 
     def __init__(self, studio: Studio) -> None:
         self.studio, self.desk = studio, Desk(studio)
+        studio.forgetting.append(self.desk.forget)
 
     def shell(self) -> Shell:
         """What stands around every page."""
