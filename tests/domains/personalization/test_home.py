@@ -193,3 +193,16 @@ def test_a_reason_names_what_truly_pulled(studio: mt.Studio) -> None:
     assert reason(studio, {"played_recently": [10]}, best, parts) == "because you watched Title 10"
     assert reason(studio, {}, best, {"popular": Popular()}) == "popular with members now"
     assert names(studio, [3, 99]) == {3: "Title 3"}
+
+
+def test_names_are_read_from_what_is_served_and_from_the_facts_only_where_they_must(
+    studio: mt.Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.publish()
+    studio.refresh()
+    newcomer = {"title": [TITLES], "name": ["Just in"], "at": [START], "known": [START]}
+    studio.append(Title, pl.DataFrame(newcomer))
+    assert names(studio, [TITLES, 3, 3, -1]) == {3: "Title 3", TITLES: "Just in"}
+    assert names(studio, []) == {}
+    monkeypatch.setattr(studio, "as_of", lambda *_: pytest.fail("a table was read for names that are served"))
+    assert names(studio, [44, 0]) == {0: "Title 0", 44: "Title 44"}
