@@ -132,6 +132,22 @@ def test_the_front_does_not_wait_for_the_doctor_and_says_so(studio: mt.Studio, m
     assert next(h for h in after.health if h.name == "Checks").value == "1 of 1 to see to"
 
 
+def test_a_warm_source_measures_nothing_for_its_first_reader(studio: mt.Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matinee.console.building import log_figures
+    from matinee.console.render import environment
+
+    monkeypatch.setattr(studio, "doctor", lambda: Report(()))
+    environment.cache_clear()
+    source = StudioSource(studio)
+    source.warm()
+    assert source.desk.checkup._runs is None  # the checks are for who looks
+    assert len(environment().cache or ()) == len(environment().list_templates(["html"]))
+    for one in ("_measure", "_guard_rows"):
+        monkeypatch.setattr(log_figures, one, lambda *_: pytest.fail("measured again for the first reader"))
+    monkeypatch.setattr(studio, "leverage", lambda: pytest.fail("counted again for the first reader"))
+    assert source.front().decisions[0].choices == 492
+
+
 def test_nothing_is_said_to_be_well_before_it_was_looked_at(studio: mt.Studio) -> None:
     from matinee.console.building.front import _headline
 

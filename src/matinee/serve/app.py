@@ -74,10 +74,12 @@ class Service:
         self.threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="matinee-serve")
         self.loaded, self.draining, self.inline = False, False, False
         self.reload_failures = 0
+        self.after_loading: Callable[[], object] = lambda: None  # done once, beside the first requests
         self.started = time.monotonic()
         self.version = version("matinee")
         self._openapi = msgspec.json.encode(openapi(self.version))
         self._failed = ""
+        self._first = asyncio.Event()  # the studio was loaded once
 
     # -- rhythm
 
@@ -85,12 +87,14 @@ class Service:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Load in the background, look for what is new every second, and at the end flush the log and let go of it."""
         refreshing = asyncio.create_task(self._refresh_forever(), name="matinee-refresh")
+        following = asyncio.create_task(self._follow_loading(), name="matinee-after-loading")
         try:
             yield
         finally:
             self.draining = True
             refreshing.cancel()
-            await asyncio.gather(refreshing, return_exceptions=True)
+            following.cancel()
+            await asyncio.gather(refreshing, following, return_exceptions=True)
             await self.in_thread(self.studio.close)
             self.threads.shutdown()
 
@@ -104,12 +108,20 @@ class Service:
                     gc.collect()
                     gc.freeze()
                 self.loaded, self._failed = True, ""
+                self._first.set()
             except Exception as error:  # whatever is wrong with the new, the old goes on serving
                 self.reload_failures += 1
                 if str(error) != self._failed:  # once, not every second
                     self._failed = str(error)
                     log.exception("taking up what is new failed; serving goes on with what was loaded before")
             await asyncio.sleep(self.settings.refresh)
+
+    async def _follow_loading(self) -> None:
+        await self._first.wait()
+        try:
+            await self.in_thread(self.after_loading)
+        except Exception:  # nobody asked for it yet: who does is told what is wrong
+            log.exception("what follows the first loading failed; serving goes on")
 
     def _refresh(self) -> None:
         self.studio.refresh()
@@ -338,9 +350,12 @@ def create_app(studio: Studio, settings: ServeSettings | None = None, *, console
 def _console_routes(service: Service) -> list[BaseRoute]:
     """The console's pages, where it is installed."""
     try:
-        from matinee.console.app import routes
+        from matinee.console.app import page_routes
+        from matinee.console.building import StudioSource
 
-        found = routes(service.studio, authenticate=service.guardian.authenticate)
+        source = StudioSource(service.studio)
+        found = page_routes(source, authenticate=service.guardian.authenticate)
+        service.after_loading = source.warm
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("matinee.console"):
             raise
