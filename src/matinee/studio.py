@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from matinee.live import Live
     from matinee.models import Model
     from matinee.tables import Tables
+    from matinee.training import Allowed
     from matinee.trial import Trial
 
 LAYOUT = 1
@@ -221,7 +222,8 @@ class Studio:
             on: Feature sets of the unit and of the candidates, and other scorers whose scores are columns.
             name: Name of the model; `DECISION-ranker` where not given.
             labels: What to learn: a frame (`unit`, `at`, `action`, `y`, ...), or a function of the pinned source that
-                returns one. Where not given, the rewards of the logged choices.
+                returns one, and sees the rows of units with consent only. Where not given, the rewards of the logged
+                choices.
             until: Learn from the choices before this time only, or from this first share of them, such as 2/3: a
                 policy is judged on the choices that came after those it learned from.
             context: Context keys to read as columns.
@@ -239,12 +241,23 @@ class Studio:
             clock=clock, action=action, seed=seed, consent=consent, dry=dry,
         )  # fmt: skip
 
+    def source(self, decision: str | Decision, *, consent: str | None = None) -> Allowed:
+        """The facts as far as a scorer of one's own may learn from them for a decision: pinned, of units with consent.
+
+        Args:
+            decision: For whom it will score. Rows of units without the consent that it names, in force now, are left out.
+            consent: A further purpose that units must have allowed.
+        """
+        from matinee.workshop import source
+
+        return source(self, self.decision(decision), consent)
+
     def keep(
         self,
         name: str,
         scorer: Storable,
         *,
-        facts: Sequence[type[Fact]] = (),
+        facts: Sequence[type[Fact]] | Allowed = (),
         uses: Sequence[str] = (),
         record: Mapping[str, Any] | None = None,
         learned_until: datetime | None = None,
@@ -254,11 +267,15 @@ class Studio:
         Args:
             name: Without a version.
             scorer: What to keep.
-            facts: Facts that it learned from; they are pinned.
+            facts: What it learned from, to be pinned: a `source`, or facts that are about nobody whom a decision asks
+                for consent.
             uses: URIs of what else went into it.
             record: What else to say of it in the lineage.
             learned_until: Time of the newest row that it learned from: its policies are judged on later choices. Now
                 where it learned from facts and no time is given.
+
+        Raises:
+            ConsentError: For facts about units whom a decision asks for consent, which no `source` has asked.
         """
         from matinee.workshop import keep
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import matinee as mt
-from matinee.domains.personalization.home import events, recommenders
+from matinee.domains.personalization.home import events, home, recommenders
 from matinee.domains.personalization.recommenders import Histories, Recommender
 from matinee.evaluate.metrics import debiased_events, hit_rate, ndcg
 from matinee.results import Table
@@ -70,9 +70,7 @@ def backtest(studio: mt.Studio, step: Callable[..., None] = lambda *_a: None) ->
     Raises:
         MatineeError: If fewer than 20 members have events on both sides of the cut.
     """
-    from matinee.training import Pinned
-
-    return split(events(Pinned(studio.facts), studio.clock()), recommenders(), step=step)
+    return split(events(studio.source(home)), recommenders(), step=step)
 
 
 def split(

@@ -53,29 +53,13 @@ home = mt.Decision(
 )
 
 
-def events(source: Any, now: datetime) -> pl.DataFrame:
-    """Plays and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
+def events(source: Any) -> pl.DataFrame:
+    """Plays and ratings as `member`, `title`, `at` in order of appending; of members who allow it, from `studio.source`."""
     import polars as pl
 
-    columns = ["member", "title", "at", "known", "seq"]
+    columns = ["member", "title", "at", "seq"]
     rows: pl.LazyFrame = pl.concat([source.scan(Rated, columns), source.scan(Played, columns)])
-    agreed = consenting(source, now)
-    return (
-        rows.filter(pl.col("member").is_in(agreed.implode()))
-        .sort("at", "seq")
-        .select("member", "title", "at")
-        .collect()
-    )
-
-
-def consenting(source: Any, now: datetime) -> pl.Series:
-    """Members whose newest word on personalization is yes, and still holds."""
-    import polars as pl
-
-    said = source.scan(mt.Consent).filter((pl.col("purpose") == home.consent) & (pl.col("known") <= now))
-    newest: pl.DataFrame = said.sort("at", "known", "seq").collect().group_by("person", maintain_order=True).last()
-    holds = pl.col("granted") & (pl.col("until").is_null() | (pl.col("until") > now))
-    return newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
+    return rows.sort("at", "seq").select("member", "title", "at").collect()
 
 
 def recommenders() -> dict[str, Recommender]:
@@ -94,10 +78,8 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     The ranker learns on the last tenth of time from recommenders that have not seen it; for serving the recommenders
     are fitted again on everything.
     """
-    from matinee.training import Pinned
-
-    source = Pinned(studio.facts)
-    every = events(source, studio.clock())
+    source = studio.source(home)
+    every = events(source)
     cut = _quantile(every, PERIOD)
     before = Histories.of(every.filter(_at() < cut))
     parts: dict[str, Recommender] = {}
@@ -105,7 +87,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
         step(1, f"fitting {name}")
         parts[name] = one.fit(before)
         parts[name].name = f"home-{name}@0"
-    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"], studio.clock())
+    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"])
     step(1, "training the ranker")
     ranker = studio.train(
         home,
@@ -122,7 +104,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
         studio.keep(
             f"home-{name}",
             kept,
-            facts=[Rated, Played],
+            facts=source,
             record={"learner": one.kind, "events": len(every), "decision": "home"},
         )
         parts[name] = kept
@@ -134,7 +116,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     }
     uses = [f"model://{p.name}" for p in parts.values()]
     uses += [f"features://{f.name}@{f.hash[:10]}" for f in (taste, standing)]
-    studio.keep("home-ranker", ranker, facts=[Rated, Played], uses=uses, record=record)
+    studio.keep("home-ranker", ranker, facts=source, uses=uses, record=record)
     # Warm enough that each can later be judged on the log of another: a cold policy meets too few of its own pages.
     baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.7): 0.7, mt.Uniform(): 0.3})
     step(1, "choosing how warm to draw")
@@ -195,15 +177,15 @@ class Labels:
     At most one moment a member and day, so that nobody's marathon outweighs the others.
     """
 
-    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender], now: datetime) -> None:
-        self.before, self.cut, self.proposing, self.now = before, cut, proposing, now
+    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender]) -> None:
+        self.before, self.cut, self.proposing = before, cut, proposing
 
     def __call__(self, source: Any) -> pl.DataFrame:
         """Rows `unit`, `at`, `action`, `y`, `group`."""
         import polars as pl
 
         rng = np.random.default_rng(0)
-        after = events(source, self.now).filter(_at() >= self.cut)
+        after = events(source).filter(_at() >= self.cut)
         known = after.filter(pl.col("title").is_in(pl.Series(self.before.titles).implode()))
         firsts = (
             known.group_by("member", pl.col("at").dt.date().alias("day"), maintain_order=True)
