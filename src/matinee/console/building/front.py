@@ -163,7 +163,9 @@ def _worth_chart(desk: Desk, rows: Sequence[DecisionRow]) -> Chart | None:
     figures = log_figures(desk, decision)
     releases = desk.studio.releases.all(row.name)
     first, last = figures.points[0].at, figures.points[-1].at
-    marks = [(at, str(r.number)) for r in releases if first <= (at := datetime.fromtimestamp(r.at, UTC)) <= last]
+    marks = [
+        (at, f"release {r.number}") for r in releases if first <= (at := datetime.fromtimestamp(r.at, UTC)) <= last
+    ]
     unit = desk.reward_unit(decision)
     if figures.compared is not None:
         estimate = figures.worth or figures.ahead

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from matinee.choices import Choice, Outcome, Plan
+from matinee.console.building.decision import MODE_WORDS
 from matinee.console.building.desk import Desk
 from matinee.console.building.members import choice_rows, shown_value
 from matinee.console.formats import capitalize_first, chance, count, in_words, large, length, moment, plural
@@ -49,7 +50,9 @@ def ledger_page(desk: Desk, query: LedgerQuery) -> LedgerPage:
     fresh = len(desk.log.fresh())
     items = (
         SheetItem("In the tables", f"{large(total)} choices"),
-        SheetItem("Waiting in the log", f"{plural(fresh, 'choice')}, {plural(segments, 'segment')}"),
+        SheetItem(
+            "Waiting in the log", f"{plural(fresh, 'choice')}, {plural(segments, 'file')}" if segments else "nothing"
+        ),
         SheetItem("Oldest that waits", "nothing waits" if oldest is None else f"{length(desk.now - oldest)} old"),
         SheetItem("Fell back, 24 h", _fell_back(desk)),
     )
@@ -105,7 +108,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
         sheet=(
             SheetItem("Policy", choice.policy or "none was released"),
             SheetItem("Arm", choice.arm or "none"),
-            SheetItem("Mode", choice.mode),
+            SheetItem("Mode", MODE_WORDS.get(choice.mode, choice.mode)),
             SheetItem("Left by the guards", plural(len(choice.candidates), thing)),
             SheetItem("Kept out", count(kept_out)),
             *([SheetItem("Candidates as of", moment(choice.items_at, desk.now))] if choice.items_at else []),
