@@ -15,7 +15,7 @@ import pytest
 from benchmarks.serving import build
 
 import matinee as mt
-from matinee import live, unit_features
+from matinee import catalogue, live, unit_features
 from matinee.console.building.source import StudioSource
 from matinee.exceptions import BadInputError, ConsentError, StorageError
 from matinee.ledger import Ledger, wal
@@ -378,6 +378,62 @@ def test_a_row_that_a_generation_has_is_not_taken_in_again(two: tuple[mt.Studio,
     consents = serving.features["consents"]
     for person in ("5", "6"):
         assert serving.live.features_of(consents, person, datetime.now(UTC))["granted"] == [True]
+
+
+class Right(mt.Fact, key="film", scheduled=True):
+    """A film may be shown from `starts` to `ends`."""
+
+    film: int
+    starts: datetime
+    ends: datetime | None
+
+
+class Short(mt.Entity, key="film"):
+    film: int
+    minutes: int
+
+
+def test_a_right_is_looked_at_when_it_is_used_and_taken_up_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime.now(UTC).replace(microsecond=0)
+    moment, hour = timedelta(microseconds=1), timedelta(hours=1)
+    shown = mt.Decision("shown", unit="member", among="film", slots=4, guards=[mt.licensed(Right)], fallback=[])
+    domain = mt.Domain(name="shorts", facts=[Short, Right], decisions=[shown])
+    with mt.open(tmp_path / "s") as other, mt.open(tmp_path / "s") as serving:
+        for one in (other, serving):
+            one.use(domain)
+        early = {"at": noon - 9 * hour, "known": noon - 9 * hour}
+        other.append(Short, [{"film": f, "minutes": 9, **early} for f in (1, 2, 3, 4)])
+        windows = {1: (noon - hour, noon), 2: (noon, None), 3: (noon - hour, None)}
+        other.append(Right, [{"film": f, "starts": s, "ends": e, **early} for f, (s, e) in windows.items()])
+        name = other.save_policy("shown", mt.Uniform())
+        other.releases.put(
+            "shown", "release", [Arm("live", name, 1.0, "live")], salt="s", guards=(), note="", by="tests"
+        )
+        other.publish()
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogue, "windows_of", lambda *_: pytest.fail("the generation has them as they are"))
+            serving.refresh()
+        generation = serving.live.store.generation
+
+        def films(at: datetime) -> list[Any]:
+            return sorted(serving.decide("shown", 7, at=at).action)
+
+        assert films(noon - moment) == [1, 3], "up to its very end, and not before its start"
+        assert films(noon) == [2, 3], "no publish in between"
+        assert not serving.refresh()
+        now = datetime.now(UTC)
+        other.append(Right, [{"film": 3, "starts": noon - hour, "ends": noon, "at": now}])  # withdrawn
+        serving.append(Right, [{"film": 4, "starts": noon, "ends": None, "at": now}])  # granted
+        assert serving.refresh()
+        assert films(noon) == [2, 4]
+        assert not serving.refresh()
+        live_again = [Arm("live", name, 1.0, "live")]
+        other.releases.put("shown", "release", live_again, salt="t", guards=(), note="", by="tests")
+        serving.refresh()
+        assert films(noon) == [2, 4], "a release brings no old right back"
+        assert serving.live.store.generation == generation
 
 
 def test_a_preview_is_no_decision(folder: Path) -> None:

@@ -175,6 +175,11 @@ class Decision:
                 raise DeclarationError(f"guard {guard!r}, must have a name, a reason and mask(request, candidates)")
 
     @property
+    def windows(self) -> list[type[Fact]]:
+        """Scheduled facts whose windows its guards look at, such as licences."""
+        return [w for g in self.guards if (w := getattr(g, "windows", None)) is not None]
+
+    @property
     def needs(self) -> list[Features]:
         """Features that its guards read, and consents where it needs them."""
         own = [guarding.consents()] if self.consent else []

@@ -59,6 +59,7 @@ class Serving:
 
     arms: dict[str, Arms]
     candidates: dict[str, tuple[Candidates, datetime | None]]
+    windows: dict[tuple[str, str], int | None]  # decision and fact -> snapshot of the windows that its candidates carry
     version: tuple[int, float]
     generation: int
 
@@ -303,8 +304,8 @@ class Live:
             return self._poll()
 
     def _poll(self) -> bool:
-        """Who was erased, and rows of the watched facts since the generation, whoever appended them: one look at each
-        table's newest snapshot.
+        """Who was erased, and rows of the watched facts since the generation, whoever appended them, windows too: one
+        look at each table's newest snapshot.
         """
         import polars as pl
 
@@ -330,6 +331,24 @@ class Live:
                     self.units.feed_appended(fact, plain.iter_rows(named=True))
             self._polled[name] = (generation, snapshot, following)
             taken |= len(rows) > 0
+        return self._take_windows(self._serving) or taken
+
+    def _take_windows(self, serving: Serving) -> bool:
+        """Licences and other windows as they are known now, where anybody appended to them since they were taken up."""
+        import polars as pl
+
+        taken = False
+        for name, (candidates, items_at) in list(serving.candidates.items()):
+            for fact in self.studio.decisions[name].windows if items_at is not None else ():
+                snapshot = self.studio.facts.snapshot(fact)
+                if serving.windows.get((name, fact.schema.name)) == snapshot:
+                    continue
+                known = catalogue.windows_of(fact, self.studio.facts, pl.Series(candidates.ids), self.studio.clock())
+                candidates = Candidates(candidates.ids, {**candidates.columns, **known})
+                with self._lock:
+                    serving.candidates[name] = (candidates, items_at)
+                serving.windows[name, fact.schema.name] = snapshot
+                taken = True
         return taken
 
     def _turn_to(self, store: OnlineStore) -> None:
@@ -370,7 +389,11 @@ class Live:
                 published = published_candidates(store, name)
                 if published is not None:
                     candidates[name] = (published, instant(store.manifest["as_of"]))
-        return Serving(arms, candidates, version, store.generation)
+        held = store.manifest.get("windows", {})
+        windows = {(n, w.schema.name): held.get(w.schema.name) for n in candidates for w in self.studio.decisions[n].windows}
+        made = Serving(arms, candidates, windows, version, store.generation)
+        self._take_windows(made)
+        return made
 
     # -- around it
 

@@ -136,7 +136,7 @@ class Studio:
         for features in decision.needs:
             self.add_features(features)
         uses = {f"features://{f.name}@{f.hash[:10]}": "guards" for f in decision.needs}
-        uses |= {f"fact://{w.schema.name}": "guards" for g in decision.guards if (w := getattr(g, "windows", None))}
+        uses |= {f"fact://{w.schema.name}": "guards" for w in decision.windows}
         entity = [n for n in self.facts.names() if decision.entity == self.facts.fact(n).schema.key]
         uses |= {f"fact://{n}": "chosen among" for n in entity if self.facts.fact(n).schema.entity}
         uses |= {f"fact://{f.schema.name}": "rewards" for f in (decision.reward.facts if decision.reward else ())}
