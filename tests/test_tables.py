@@ -839,7 +839,7 @@ def test_a_moved_or_copied_folder_is_noticed_and_can_be_adopted(tables: Tables, 
     moved = tmp_path / "elsewhere"
     shutil.copytree(tables.root, moved)
     with pytest.raises(
-        StorageError, match=r"root == '.*elsewhere', must be '.*studio'.*Tables.relocate\('.*elsewhere'\)"
+        StorageError, match=r"root == '.*elsewhere', must be '.*studio'.*`matinee relocate --studio '.*elsewhere'`"
     ):
         Tables(moved)
     assert Tables.relocate(moved) == ["empty", "played"]

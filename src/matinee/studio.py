@@ -599,7 +599,7 @@ def open(  # `mt.open("./acme")` is how it is read
             listed = ", ".join(json.dumps(d) for d in domains)
             text = f"# What this studio is made of.\ndomains = [{listed}]\nmodules = []\n"
             write_whole(folder / CONFIG, text.encode())
-        write_whole(marker, json.dumps({"layout": LAYOUT, "root": str(folder)}).encode())
+        write_whole(marker, json.dumps({"layout": LAYOUT}).encode())
     return Studio(folder, clock=clock, engine=engine)
 
 
