@@ -604,3 +604,17 @@ def test_an_empty_studio_says_what_to_do_next(tmp_path: Path) -> None:
         assert source.lineage("").empty is not None
         assert source.ledger(LedgerQuery()).headline == "No choice has been logged"
         assert source.members("").units == () and source.search("x").hits == ()
+
+
+def test_a_unit_is_called_by_words(tmp_path: Path) -> None:
+    advised = mt.Decision("localise", unit="title_language", among=["dub", "wait"], mode="advise", reward_unit="euro")
+    with mt.open(tmp_path / "s", clock=lambda: NOW) as studio:
+        studio.use(mt.Domain("local", decisions=[advised]))
+        advice = studio.decide("localise", "dark-de")
+        pages = TestClient(Starlette(routes=routes(studio)))
+        for path in ("/decisions/localise", "/members", "/members/dark-de", f"/choices/{advice.id}"):
+            text = pages.get(path).text
+            assert "title language" in text.lower() and "title_language" not in text
+        text = pages.get(f"/choices/{advice.id}").text
+        assert "Expected, euro" in text and "Nobody has chosen on this advice" in text and ">Chance<" not in text
+        assert "a person decides, on advice" in pages.get("/members/dark-de").text

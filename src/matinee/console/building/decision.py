@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from matinee.console.building import evidence
-from matinee.console.building.desk import Desk
+from matinee.console.building.desk import Desk, unit_words
 from matinee.console.building.log_figures import LogFigures, first_chances, guard_rows, log_figures
 from matinee.console.figures import chance_figure, value_figure
 from matinee.console.formats import (
@@ -44,7 +44,7 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
     return DecisionPage(
         name=name,
         title=capitalize_first(decision.title),
-        unit=decision.unit,
+        unit=unit_words(decision),
         mode=decision.mode,
         mode_words=MODE_WORDS[decision.mode],
         lead=_lead(desk, decision, figures, live),
@@ -79,7 +79,7 @@ def _too_few(decision: Decision, figures: LogFigures) -> str:
         if not shown
         else f"so far there is one, {day(next(p.at for p in figures.points if p.value is not None))}"
     )
-    return f"A line needs two days on which enough {decision.unit}s were decided for and the reward is whole; {there}."
+    return f"A line needs two days on which enough {unit_words(decision)}s were decided for and the reward is whole; {there}."
 
 
 def facts_of(release: Release) -> ReleaseFacts:
@@ -94,7 +94,7 @@ def worth(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
     """What the live policy is worth against what it replaced, in per cent, and how that is known."""
     if figures.worth is not None and figures.compared is not None:
         units = sum(a.units for a in figures.arms if a.policy in figures.compared)
-        return figures.worth, f"Experiment, {plural(units, decision.unit)}"
+        return figures.worth, f"Experiment, {plural(units, unit_words(decision))}"
     if live is not None:
         # Judged on its own choices, a policy is compared with itself: that says nothing about its worth.
         asked = desk.studio.evidence(decision.name, live.live.policy)
@@ -148,7 +148,7 @@ def _sheet(desk: Desk, decision: Decision, live: Release | None, candidates: int
     guards = len(decision.guards)
     items = [
         SheetItem(
-            "Chooses, for each", f"{plural(decision.slots, thing)}, for {article(decision.unit)} {decision.unit}"
+            "Chooses, for each", f"{plural(decision.slots, thing)}, for {article(unit_words(decision))} {unit_words(decision)}"
         ),
         SheetItem("Among", among),
         SheetItem("Reward", desk.reward_unit(decision) if decision.reward is not None else "none declared"),
@@ -183,7 +183,7 @@ def _value_chart(desk: Desk, decision: Decision, figures: LogFigures, releases: 
     first, last = figures.points[0].at, figures.points[-1].at
     marks = [(facts_of(r).at, f"release {r.number}") for r in releases if first <= facts_of(r).at <= last]
     unit = capitalize_first(desk.reward_unit(decision))
-    each_day = f"each day by itself, 95 % interval by {decision.unit}, for one look"
+    each_day = f"each day by itself, 95 % interval by {unit_words(decision)}, for one look"
     if figures.compared is not None:
         one, other = figures.compared
         estimate = figures.worth if figures.worth is not None else figures.ahead
@@ -218,7 +218,7 @@ def _arms_note(decision: Decision, figures: LogFigures, live: Release | None) ->
     if figures.srm is not None:
         fell = "as planned" if figures.srm >= 0.001 else "**not as planned: do not read the differences**"
         parts.append(
-            f"{capitalize_first(decision.unit)}s fell into the arms {fell} (sample ratio p = {figures.srm:.2g})."
+            f"{capitalize_first(unit_words(decision))}s fell into the arms {fell} (sample ratio p = {figures.srm:.2g})."
         )
     if figures.choices:
         whole = "have their whole reward"
@@ -228,7 +228,7 @@ def _arms_note(decision: Decision, figures: LogFigures, live: Release | None) ->
             parts.append(f"{large(figures.measured)} of {large(figures.choices)} choices {whole}; the rest is open.")
         parts.append(f"{count(figures.fell_back)} fell back.")
     if live is not None and len(live.arms) > 1:
-        parts.append(f"Each {decision.unit} stays in one arm; days count alike in every arm.")
+        parts.append(f"Each {unit_words(decision)} stays in one arm; days count alike in every arm.")
     if decision.reward is not None:
         parts.append(f"The reward of a choice is `{decision.reward!r}`.")
     return " ".join(parts)
@@ -317,7 +317,7 @@ def release_panel(
         query,
         [facts_of(r) for r in releases],
         policies,
-        unit=decision.unit,
+        unit=unit_words(decision),
         units=sum(a.units for a in figures.arms) or None,
         gates=gates,
         ask_reason=ask_reason,

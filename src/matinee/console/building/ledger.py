@@ -8,7 +8,7 @@ import msgspec
 
 from matinee.choices import Choice, Outcome, Plan
 from matinee.console.building.decision import MODE_WORDS
-from matinee.console.building.desk import Desk
+from matinee.console.building.desk import Desk, unit_words
 from matinee.console.building.members import choice_rows, shown_value
 from matinee.console.formats import capitalize_first, chance, count, in_words, large, length, moment, plural
 from matinee.console.pages import Card, ChoicePage, Estimate, LedgerPage, OutcomeRow, SheetItem
@@ -98,7 +98,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
     names = desk.names(decision, wanted) if decision is not None else {str(i): str(i) for i in wanted}
     outcomes = desk.log.outcomes([choice])[choice.id]
     thing = decision.entity if decision is not None and decision.entity else "option"
-    unit = decision.unit if decision is not None else "unit"
+    unit = unit_words(decision) if decision is not None else "unit"
     kept_out = sum(len(v) for v in choice.blocked.values())
     return ChoicePage(
         id=choice.id,
@@ -136,6 +136,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
         ),
         raw=_raw(choice),
         unit=str(choice.unit),
+        reward_unit=desk.reward_unit(decision) if decision is not None else "",
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from matinee.choices import Choice, Id, Outcome
-from matinee.console.building.desk import Desk, as_value, safe_name
+from matinee.console.building.desk import Desk, as_value, safe_name, unit_words
 from matinee.console.formats import article, capitalize_first, count, moment, plural, verb
 from matinee.console.pages import (
     Card,
@@ -34,7 +34,7 @@ LEARN_BELOW = 0.25  # of an even share among what was allowed: the policy shows 
 def members_page(desk: Desk, name: str, missing: str | None) -> MembersPage:
     """The form that finds a unit, and for whom was decided lately."""
     decision = desk.decision(name) if name else desk.first_decision()
-    unit = decision.unit if decision else "member"
+    unit = unit_words(decision) if decision else "member"
     seen: dict[tuple[str, str], tuple[int, datetime]] = {}
     for who, which, at in desk.log.units(name, 2000):
         n, last = seen.get((who, which), (0, at))
@@ -80,10 +80,10 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
     when = f"as of {moment(at, desk.now)}, with the features held now" if at else "now"
     features, held = _features(desk, decision, unit)
     choices = desk.log.choices(unit=query.unit, limit=ROWS)
-    lead = f"What this {decision.unit} would get {when}. A preview is never logged; drawn again, it may differ."
+    lead = f"What this {unit_words(decision)} would get {when}. A preview is never logged; drawn again, it may differ."
     if not held and not choices:
         lead = (
-            f"**Nothing is held about this {decision.unit}**, and nothing was decided: the id is new, mistyped or erased. "
+            f"**Nothing is held about this {unit_words(decision)}**, and nothing was decided: the id is new, mistyped or erased. "
             f"This is what a newcomer would get {when}."
         )
     if preview is not None and preview.as_posters:
@@ -93,10 +93,10 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
             lead += f" {thing} of {count(len(preview.slots))} {verb(learn)} there to learn from."
     return MemberPage(
         unit=query.unit,
-        unit_name=decision.unit,
+        unit_name=unit_words(decision),
         decision=decision.name,
         decisions=tuple(desk.studio.decisions),
-        headline=f"{title} for {decision.unit} {query.unit}",
+        headline=f"{title} for {unit_words(decision)} {query.unit}",
         lead=lead,
         context=tuple(shown.items()),
         at=query.at,
