@@ -4,9 +4,9 @@
     python -m benchmarks.routing --train january.csv --fees fees.csv --validate weeks      # or: --validate days
 
 Trained on one log and valued on the other by a doubly robust estimate, clustered by purchase; propensities are the
-training log's shares by first attempt or retry. `matinee` takes in each answer as it comes, as a service that calls
-`RoutingModel.observe` does (no row sees its own answer or a later one; no setting depends on the test log); `matinee,
-frozen` is the same model without that, which is what a studio serves between trainings. Peers run on the same rows: what
+training log's shares by first attempt or retry. `matinee` takes in each answer as it comes (no row sees its own answer
+or a later one; no setting depends on the test log), which is the most that training again and again could give;
+`matinee, frozen` is the same model without that, which is what a studio serves between trainings. Peers run on the same rows: what
 was logged, the best single processor (picked on the test rows, in its favour) and two plain LightGBM set-ups. Without a
 test log, `--validate` carves one out of the training log.
 """

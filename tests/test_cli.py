@@ -13,7 +13,7 @@ from matinee.cli import run
 
 VERBS = [
     "init", "import", "append", "train", "evaluate", "release", "rollback", "publish", "decide", "serve", "token", "seal",
-    "compact", "erase", "quarantine", "impact", "leverage", "reproduce", "doctor", "demo",
+    "compact", "erase", "quarantine", "impact", "leverage", "relocate", "reproduce", "doctor", "demo",
 ]  # fmt: skip
 FILM = """
 import matinee as mt

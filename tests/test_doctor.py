@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
+import pytest
+
 import matinee as mt
+from matinee.cli import run
 from matinee.doctor import examine_folder
-from matinee.tables import Tables
+from matinee.exceptions import StorageError
 
 
 class Watched(mt.Fact, key="member"):
@@ -21,14 +27,23 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def test_a_moved_studio_is_told_how_to_adopt_its_place_and_is_well_after_it(tmp_path: Path) -> None:
+def test_a_moved_studio_is_told_how_to_adopt_its_place_and_is_well_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     moved = tmp_path / "moved"
     shutil.move(made(tmp_path / "acme"), moved)
     (finding,) = examine_folder(moved).findings
     assert (finding.check, finding.state) == ("opening", "broken")
-    assert f"Tables.relocate('{moved}')" in finding.detail
-    Tables.relocate(moved)
+    told = re.search("`matinee (relocate .*)`", finding.detail)
+    assert told is not None
+    with pytest.raises(StorageError, match="adopt its new place"), mt.open(moved) as studio:
+        studio.seal()
+    assert run([*shlex.split(told[1]), "--json"]) == 0
+    assert "watched" in [t["table"] for t in json.loads(capsys.readouterr().out)]
     assert examine_folder(moved).healthy
+    with mt.open(moved) as studio:
+        studio.facts.register(Watched)
+        assert studio.as_of(Watched)["member"].to_list() == [7]
 
 
 def test_a_damaged_marker_is_a_finding(tmp_path: Path) -> None:

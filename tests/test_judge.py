@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -123,6 +124,43 @@ def test_an_outcome_that_names_no_choice_may_have_been_learned(studio: mt.Studio
     # But for the two members with a choice before and after the cut; 405 had none before.
     assert found.headline.n == 198
     assert [n for why, n in found.left_out.items() if "as the reward of a choice before" in why] == [2]
+
+
+class Rates(mt.Linear):
+    """A model of the reward that notes how many rows it was fitted on."""
+
+    fitted_on: ClassVar[list[int]] = []
+
+    def fit(self, X: Any, y: Any, **options: Any) -> Any:
+        self.fitted_on.append(len(y))
+        return super().fit(X, y, **options)
+
+
+@pytest.mark.parametrize("allowing", [range(0, CHOICES, 2), range(0)], ids=["every second allows", "nobody allows"])
+def test_a_model_of_the_reward_learns_only_from_units_that_allow_it(studio: mt.Studio, allowing: range) -> None:
+    """Who allows it buys after red only, the others nearly always: a rate of 1/2, or of 2/3 were it learned from everybody."""
+    asking = mt.Decision("asking", unit="member", among=["red", "blue"], reward=mt.did(Bought, within="6h"), consent="letters")
+    studio.use(mt.Domain("post", facts=[Bought], decisions=[asking]))
+    made = [msgspec.structs.replace(choice(i), id=f"a-{i}", decision="asking", unit=i) for i in range(CHOICES)]
+    studio.log(made)
+    bought = [c for i, c in enumerate(made) if (c.action == ["red"] and i in allowing) or (i not in allowing and i % 5)]
+    at = [c.at + timedelta(minutes=5) for c in bought]
+    rows = {"member": [c.unit for c in bought], "amount": 1, "choice": [c.id for c in bought], "at": at, "known": at}
+    studio.append(Bought, pl.DataFrame(rows))
+    early = BEGAN - timedelta(days=1)
+    said = [{"person": str(m), "purpose": "letters", "granted": True, "at": early, "known": early} for m in allowing]
+    said += [{**one, "granted": False, "person": str(int(one["person"]) + 1)} for one in said]
+    if said:
+        studio.append(mt.Consent, said)
+    Rates.fitted_on.clear()
+    for q in (None, Rates):
+        found = studio.evaluate("asking", mt.Uniform(), q=q)
+        value = {e.method: e.value for e in found.evidence}["dm"]
+        assert value == pytest.approx(0.5 if allowing else 0.0, abs=0.04), q
+        assert found.logged_value == pytest.approx(len(bought) / CHOICES), "everybody is counted"
+        assert f"the reward's model learned from {len(allowing)} of them, whose units allow 'letters' now" in str(found)
+    assert sum(Rates.fitted_on) == 2 * len(allowing)  # each in two of three folds
+    assert "the reward's model" not in str(studio.evaluate("offer", mt.Uniform(), record=False))
 
 
 def test_a_kept_scorer_learned_up_to_now_unless_it_says_otherwise(studio: mt.Studio) -> None:

@@ -16,7 +16,8 @@ import pytest
 from benchmarks.serving import build
 
 import matinee as mt
-from matinee import live, unit_features
+from matinee import catalogue, live, unit_features
+from matinee.console.building.source import StudioSource
 from matinee.exceptions import BadInputError, ConsentError, StorageError
 from matinee.ledger import Ledger, wal
 from matinee.live import Live
@@ -170,7 +171,8 @@ def test_readers_never_see_an_event_twice_or_not_at_all_while_generations_change
 
         def forget() -> None:
             while not done.is_set():
-                studio.live.forget(lambda row: False, ())
+                studio.live._erased = -1  # looks through everything again
+                studio.live.poll()
 
         threads = [threading.Thread(target=read) for _ in range(3)] + [threading.Thread(target=forget)]
         for thread in threads:
@@ -195,6 +197,60 @@ def test_an_erasure_lets_go_of_one_person_and_keeps_what_others_did_since(folder
         studio.erase("viewer", 40)
         assert [studio.features_of("habit", v)["plays"] for v in (40, 41)] == [0, 1]
         assert studio.live.choice(studio.decide("front", 40).id) is not None
+
+
+def in_memory(studio: mt.Studio, console: StudioSource) -> str:
+    """Everything that a serving process and its console hold of units, as text."""
+    live, units = studio.live, studio.live.units
+    states = {name: (dict(one.states), units.loaded[name]) for name, one in units.online.items()}
+    return repr((units.events, units.appended, units.by_key, states, live._recent, live._seen, console.desk._kept))
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["came since", "published"])
+def test_an_erasure_by_another_process_is_taken_up_with_the_next_look(folder: Path, published: bool) -> None:
+    gone, stays, guest = (n + 10 * published for n in (606060601, 606060602, 606060603))
+    with mt.open(folder) as serving, mt.open(folder) as other:
+        console = StudioSource(serving)
+        for viewer in (gone, stays):
+            watch(serving, viewer)
+        if published:
+            other.publish()
+            serving.refresh()
+            watch(serving, gone)
+        # A guest's row that is tied to the person by the choice that it answers.
+        row = {"viewer": guest, "film": 3, "seconds": 5.0}
+        serving.record(serving.decide("front", gone), "watched", row, id=f"watched by the guest of {gone}")
+        console.desk.kept(("page",), lambda: f"the page of {gone}")
+        plays = [serving.features_of("habit", v)["plays"] for v in (gone, stays, guest)]
+        assert plays == [1 + published, 1, 1]
+        assert in_memory(serving, console).count(str(gone)) > 5
+        other.erase("viewer", gone)
+        assert str(gone) not in str(other.registry.query("SELECT * FROM runs"))
+        assert serving.refresh()
+        assert str(gone) not in in_memory(serving, console)
+        assert [serving.features_of("habit", v)["plays"] for v in (gone, stays, guest)] == [0, 1, 0]
+        assert not serving.refresh(), "it is looked at once"
+        watch(serving, gone)
+        other.erase("viewer", gone)  # whoever comes back may be erased again
+        serving.refresh()
+        assert serving.features_of("habit", gone)["plays"] == 0
+
+
+def test_an_erasure_bites_although_a_release_cannot_be_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mt.open(folder) as serving, mt.open(folder) as other:
+        watch(serving, 45)
+        other.erase("viewer", 45)
+        other.publish()
+
+        def broken(_name: str) -> Any:
+            raise StorageError("cannot be loaded")
+
+        monkeypatch.setattr(serving, "policy", broken)
+        with pytest.raises(StorageError, match="cannot be loaded"):
+            serving.refresh()
+        assert serving.features_of("habit", 45)["plays"] == 0
 
 
 def test_a_unit_that_another_thread_has_just_recorded_about_is_read_all_the_same(folder: Path) -> None:
@@ -323,6 +379,62 @@ def test_a_row_that_a_generation_has_is_not_taken_in_again(two: tuple[mt.Studio,
     consents = serving.features["consents"]
     for person in ("5", "6"):
         assert serving.live.features_of(consents, person, datetime.now(UTC))["granted"] == [True]
+
+
+class Right(mt.Fact, key="film", scheduled=True):
+    """A film may be shown from `starts` to `ends`."""
+
+    film: int
+    starts: datetime
+    ends: datetime | None
+
+
+class Short(mt.Entity, key="film"):
+    film: int
+    minutes: int
+
+
+def test_a_right_is_looked_at_when_it_is_used_and_taken_up_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime.now(UTC).replace(microsecond=0)
+    moment, hour = timedelta(microseconds=1), timedelta(hours=1)
+    shown = mt.Decision("shown", unit="member", among="film", slots=4, guards=[mt.licensed(Right)], fallback=[])
+    domain = mt.Domain(name="shorts", facts=[Short, Right], decisions=[shown])
+    with mt.open(tmp_path / "s") as other, mt.open(tmp_path / "s") as serving:
+        for one in (other, serving):
+            one.use(domain)
+        early = {"at": noon - 9 * hour, "known": noon - 9 * hour}
+        other.append(Short, [{"film": f, "minutes": 9, **early} for f in (1, 2, 3, 4)])
+        windows = {1: (noon - hour, noon), 2: (noon, None), 3: (noon - hour, None)}
+        other.append(Right, [{"film": f, "starts": s, "ends": e, **early} for f, (s, e) in windows.items()])
+        name = other.save_policy("shown", mt.Uniform())
+        other.releases.put(
+            "shown", "release", [Arm("live", name, 1.0, "live")], salt="s", guards=(), note="", by="tests"
+        )
+        other.publish()
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogue, "windows_of", lambda *_: pytest.fail("the generation has them as they are"))
+            serving.refresh()
+        generation = serving.live.store.generation
+
+        def films(at: datetime) -> list[Any]:
+            return sorted(serving.decide("shown", 7, at=at).action)
+
+        assert films(noon - moment) == [1, 3], "up to its very end, and not before its start"
+        assert films(noon) == [2, 3], "no publish in between"
+        assert not serving.refresh()
+        now = datetime.now(UTC)
+        other.append(Right, [{"film": 3, "starts": noon - hour, "ends": noon, "at": now}])  # withdrawn
+        serving.append(Right, [{"film": 4, "starts": noon, "ends": None, "at": now}])  # granted
+        assert serving.refresh()
+        assert films(noon) == [2, 4]
+        assert not serving.refresh()
+        live_again = [Arm("live", name, 1.0, "live")]
+        other.releases.put("shown", "release", live_again, salt="t", guards=(), note="", by="tests")
+        serving.refresh()
+        assert films(noon) == [2, 4], "a release brings no old right back"
+        assert serving.live.store.generation == generation
 
 
 def test_a_preview_is_no_decision(folder: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import uuid
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -603,6 +604,30 @@ def test_sweep_removes_what_a_crash_left_and_nothing_else(tables: Tables, clock:
 # -- Erasure -----------------------------------------------------------------------------------------------------------
 
 
+def test_erasure_deletes_every_file_that_may_hold_the_person_and_leaves_other_buckets_to_the_sweep(
+    tables: Tables, clock: Clock
+) -> None:
+    for i in range(3):
+        tables.append("played", plays(50, start=50 * i))
+    tables.compact("played", min_files=2)  # replaced files stay for readers: three a bucket
+    data = tables.root / "tables" / "played" / "data"
+    bucket = int(bucket_of(pl.Series([7]), 16)[0])
+    (data / f"{bucket:05d}-{uuid.uuid4()}.parquet").write_bytes(b"a crash left this")
+    (data / f"{(bucket + 1) % 16:05d}-0-{uuid.uuid4()}.parquet").write_bytes(b"named by another engine: any bucket")
+    (data / f"{uuid.uuid4()}.parquet").write_bytes(b"of no bucket")
+    before = set(everything(data))
+    tables.erase("played", "member", [7])
+    live = {Path(file.path) for file in tables.files("played")}
+    kept = set(everything(data)) - live
+    assert kept
+    assert not [path for path in kept if not re.match(r"\d{5}-[0-9a-f]{8}-", path.name)]
+    assert not [path for path in kept if path.name.startswith(f"{bucket:05d}-")]
+    assert kept < before
+    clock.now += timedelta(hours=2)
+    tables.sweep("played")
+    assert set(everything(data)) == live
+
+
 def test_erasure_takes_the_person_from_table_and_pins_alone(tables: Tables) -> None:
     tables.append("played", plays(100))
     tables.pin("played", "old", max_age=timedelta(days=9))
@@ -814,7 +839,7 @@ def test_a_moved_or_copied_folder_is_noticed_and_can_be_adopted(tables: Tables, 
     moved = tmp_path / "elsewhere"
     shutil.copytree(tables.root, moved)
     with pytest.raises(
-        StorageError, match=r"root == '.*elsewhere', must be '.*studio'.*Tables.relocate\('.*elsewhere'\)"
+        StorageError, match=r"root == '.*elsewhere', must be '.*studio'.*`matinee relocate --studio '.*elsewhere'`"
     ):
         Tables(moved)
     assert Tables.relocate(moved) == ["empty", "played"]

@@ -67,10 +67,8 @@ def build(decision: Decision, facts: FactStore, features: Sequence[Features], at
         frame = one.batch(facts, labels)
         for name in one.names:
             columns |= as_columns(name, frame[name])
-    for guard in decision.guards:
-        windows = getattr(guard, "windows", None)
-        if windows is not None:
-            columns |= _windows(windows, facts, ids, at)
+    for fact in decision.windows:
+        columns |= windows_of(fact, facts, ids, at)
     return Candidates(ids.to_numpy() if ids.dtype.is_integer() else np.array(ids.to_list(), np.str_), columns)
 
 
@@ -102,8 +100,11 @@ def _text(name: str, series: pl.Series) -> dict[str, Array]:
     return {name: values, f"{name}#codes": codes}
 
 
-def _windows(fact: type[Fact], facts: FactStore, ids: pl.Series, at: datetime) -> dict[str, Array]:
-    """Windows of a scheduled fact, shape (candidates, most windows of one); a candidate without any has none open."""
+def windows_of(fact: type[Fact], facts: FactStore, ids: pl.Series, at: datetime) -> dict[str, Array]:
+    """Windows of a scheduled fact as known at a time, open or not, shape (candidates, most windows of one).
+
+    A candidate without any has none open.
+    """
     import numpy as np
     import polars as pl
 

@@ -192,6 +192,11 @@ class Decision:
             raise DeclarationError(f"sheltered == {sheltered!r}, must be a feature of the {unit} that a guard reads")
 
     @property
+    def windows(self) -> list[type[Fact]]:
+        """Scheduled facts whose windows its guards look at, such as licences."""
+        return [w for g in self.guards if (w := getattr(g, "windows", None)) is not None]
+
+    @property
     def needs(self) -> list[Features]:
         """Features that its guards read, and consents where it needs them."""
         own = [guarding.consents()] if self.consent else []
@@ -208,6 +213,13 @@ class Decision:
         other = copy(self)
         other.reward, other.reward_unit, other.proxy, other.proxy_unit = self.proxy, self.proxy_unit, None, ""
         return other
+
+    @property
+    def shelter(self) -> tuple[Features, str] | None:
+        """The features that hold `sheltered`, and its name; None where nobody is sheltered."""
+        if self.sheltered is None:
+            return None
+        return next(f for f in self.needs if f.key == self.unit and self.sheltered in f.names), self.sheltered
 
     @property
     def guard_names(self) -> list[str]:

@@ -95,41 +95,85 @@ def take(choice, open_, codes, limits, used):
 
 
 @compiled
+def sums_of(powers, open_):
+    """A binary tree of sums over what is open: node 1 is the whole, the leaves are the second half, 0 where closed.
+
+    Every sum is made of its two halves anew when one changes, so that nothing of what was closed is left in it.
+    """
+    half = 1
+    while half < open_.shape[0]:
+        half *= 2
+    sums = np.zeros(2 * half)
+    for i in range(open_.shape[0]):
+        if open_[i]:
+            sums[half + i] = powers[i]
+    for node in range(half - 1, 0, -1):
+        sums[node] = sums[2 * node] + sums[2 * node + 1]
+    return sums
+
+
+@compiled
+def drawn_from(sums, u):
+    """Draw by walking down the tree. A half without anything in it is never entered, however rounding falls."""
+    half = sums.shape[0] // 2
+    node, left = 1, u * sums[1]
+    while node < half:
+        node *= 2
+        if left >= sums[node] and sums[node + 1] > 0.0:
+            left -= sums[node]
+            node += 1
+    return node - half
+
+
+@compiled
+def close(choice, open_, codes, limits, used, sums):
+    """`take`, with the tree kept up to date."""
+    half = sums.shape[0] // 2
+    open_[choice] = False
+    node = half + choice
+    sums[node] = 0.0
+    while node > 1:
+        node //= 2
+        sums[node] = sums[2 * node] + sums[2 * node + 1]
+    for g in range(codes.shape[0]):
+        code = codes[g, choice]
+        if code >= 0:
+            used[g, code] += 1
+            if used[g, code] >= limits[g]:
+                for i in range(open_.shape[0]):
+                    if codes[g, i] == code:
+                        open_[i] = False
+                        sums[half + i] = 0.0
+                for above in range(half - 1, 0, -1):
+                    sums[above] = sums[2 * above] + sums[2 * above + 1]
+
+
+@compiled
 def fill(weights, kinds, values, open_, codes, limits, forced, uniforms, picked, chance, matrix):
     n = open_.shape[0]
     slots = picked.shape[0]
     p = np.zeros(n)
     used = np.zeros((codes.shape[0], n + 1), np.int64)
     powers = powers_of(kinds, values)
-    alone = weights.shape[0] == 1 and kinds[0] == 0 and matrix.shape[0] == 0
+    alone = weights.shape[0] == 1 and kinds[0] == 0  # one softmax: its distribution need not be written down
+    sums = sums_of(powers[0], open_) if alone else np.zeros(2)
     for k in range(slots):
+        if alone and sums[1] > 1e-200:
+            choice = forced[k]
+            if choice < 0:
+                choice = drawn_from(sums, uniforms[k])
+            share = weights[0] / sums[1]
+            picked[k] = choice
+            chance[k] = share * powers[0, choice] if open_[choice] else 0.0
+            if matrix.shape[0] > 0:
+                for i in range(n):
+                    if open_[i]:
+                        matrix[k, i] = share * powers[0, i]
+            close(choice, open_, codes, limits, used, sums)
+            continue
         first = first_open(open_)
         if first < 0:
             return k
-        if alone:
-            # One softmax, and nobody asks for the whole distribution: the same sums without writing it down.
-            total = 0.0
-            for i in range(n):
-                if open_[i]:
-                    total += powers[0, i]
-            if total > 1e-200:
-                share = weights[0] / total
-                choice = forced[k]
-                if choice < 0:
-                    u = uniforms[k]
-                    run = 0.0
-                    for i in range(n):
-                        if open_[i] and powers[0, i] > 0.0:
-                            step = share * powers[0, i]
-                            if step > 0.0:
-                                run += step
-                                choice = i
-                                if u < run:
-                                    break
-                picked[k] = choice
-                chance[k] = share * powers[0, choice] if open_[choice] else 0.0
-                take(choice, open_, codes, limits, used)
-                continue
         spread(weights, kinds, values, powers, open_, first, p)
         choice = forced[k]
         if choice < 0:
@@ -139,7 +183,10 @@ def fill(weights, kinds, values, open_, codes, limits, forced, uniforms, picked,
         if matrix.shape[0] > 0:
             for i in range(n):
                 matrix[k, i] = p[i]
-        take(choice, open_, codes, limits, used)
+        if alone:
+            close(choice, open_, codes, limits, used, sums)
+        else:
+            take(choice, open_, codes, limits, used)
     return slots
 
 

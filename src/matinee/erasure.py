@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from matinee.choices import Id
@@ -21,6 +22,8 @@ from matinee.rights import Consent
 
 if TYPE_CHECKING:
     from matinee.studio import Studio
+
+_TICKET, _COUNTER = "erase:", "erasures"
 
 
 @dataclass(frozen=True)
@@ -67,29 +70,30 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
         raise MatineeError(
             f"unit == {unit!r}, must be a column of some fact or the unit of a decision ({', '.join(known)})"
         )
-    ticket = f"erase:{hashlib.blake2b(json.dumps([unit, str(key)]).encode(), digest_size=16).hexdigest()}"
+    ticket = f"{_TICKET}{_digest(unit, str(key))}"
     studio.registry.remember(ticket, "erase", {"unit": unit, "begun": studio.clock().timestamp(), "ended": None, "by": by})
     # The log first: afterwards nothing of the person sits in an open segment.
     studio.seal()
     tables: dict[str, int] = {}
     pins: dict[str, int] = {}
 
-    def remove(table: str, column: str, values: list[Any]) -> None:
+    def remove(table: str, column: str, values: list[Any]) -> int:
         if not values or not studio.tables.exists(table):
-            return
+            return 0
         report = studio.tables.erase(table, column, values)
         if report.rows:
             tables[table] = tables.get(table, 0) + report.rows
         for tag, lost in report.per_pin.items():
             if lost:
                 pins[f"{table}@{tag}"] = pins.get(f"{table}@{tag}", 0) + lost
+        return report.rows
 
     choices, outcomes = _logged(studio, unit, key, decisions, [f.schema.name for f in holding])
     for fact in holding:
         remove(fact.schema.name, unit, [_typed(fact, unit, key)])
     remove(Consent.schema.name, "person", [str(key)])
-    for fact in facts:
-        remove(fact.schema.name, "choice", choices)
+    # Rows that only their choice ties to the person: servers that hold such rows in memory are told of the choices.
+    tied = sum(remove(fact.schema.name, "choice", choices) for fact in facts)
     remove("choices", "id", choices)
     remove("outcomes", "id", outcomes)
     keys: dict[str, list[Id]] = {
@@ -102,10 +106,16 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
     quarantined = studio.quarantine.erase(lambda fact, row: _is_about(fact, row, unit, key, answered))
     for pin, lost in pins.items():
         _note_loss(studio, pin, lost)
+    # Number and ticket appear together: whoever sees the number finds the ticket.
+    with studio.registry.transaction():
+        done = {
+            "unit": unit, "begun": None, "ended": studio.clock().timestamp(), "by": by,
+            "number": studio.registry.reserve(_COUNTER),
+            "choices": [_digest("choice", one) for one in choices] if tied else [],
+        }  # fmt: skip
+        studio.registry.remember(ticket, "erase", done)
     if studio._live is not None:
-        studio._live.forget(lambda row: _is_about("", row, unit, key, answered), answered)
-    done = {"unit": unit, "begun": None, "ended": studio.clock().timestamp(), "by": by}
-    studio.registry.remember(ticket, "erase", done)
+        studio._live.refresh()
     return Erased(unit, tables, pins, online, quarantined)
 
 
@@ -113,6 +123,50 @@ def unfinished(studio: Studio) -> int:
     """How many erasures were begun and did not end."""
     rows = studio.registry.query("SELECT result FROM runs WHERE verb = 'erase'")
     return sum(json.loads(r[0])["ended"] is None for r in rows)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Who was erased, by digests: whether a row is theirs can be told by whoever has the row, who they are by nobody."""
+
+    units: Mapping[str, Collection[str]]  # unit -> digests of its erased keys
+    choices: Collection[str] = ()  # digests of choices whose answers were erased with them
+
+    def finder(self) -> Callable[[Mapping[str, Any]], bool]:
+        """A test of rows of facts; it remembers what it digested, so it is for one use over many rows."""
+        digest = cache(_digest)
+
+        def is_about(row: Mapping[str, Any]) -> bool:
+            for unit, erased in self.units.items():
+                for column in (unit, "person"):
+                    cell = row.get(column)
+                    if cell is not None and digest(unit, str(cell)) in erased:
+                        return True
+            return bool(self.choices) and row.get("choice") is not None and digest("choice", row["choice"]) in self.choices
+
+        return is_about
+
+
+def latest(studio: Studio) -> int:
+    """The number of the newest finished erasure; 0 where there was none."""
+    found = studio.registry.query("SELECT value FROM counters WHERE name = ?", _COUNTER)
+    return int(found[0][0]) if found else 0
+
+
+def since(studio: Studio, number: int) -> Gone:
+    """Who was erased after the erasure of that number, by whatever process."""
+    units: dict[str, set[str]] = {}
+    choices: set[str] = set()
+    for ticket, result in studio.registry.query("SELECT key, result FROM runs WHERE verb = 'erase'"):
+        done = json.loads(result)
+        if done.get("number", 0) > number:
+            units.setdefault(done["unit"], set()).add(ticket.removeprefix(_TICKET))
+            choices.update(done["choices"])
+    return Gone(units, choices)
+
+
+def _digest(kind: str, key: str) -> str:
+    return hashlib.blake2b(json.dumps([kind, key]).encode(), digest_size=16).hexdigest()
 
 
 def _logged(studio: Studio, unit: str, key: Id, decisions: list[str], facts: list[str]) -> tuple[list[str], list[str]]:

@@ -4,6 +4,9 @@ The candidates are those that were logged as allowed: a policy that would have p
 
 A policy is judged on choices that it did not learn from: those after the newest row of its models' training, but for
 those whose outcome may be part of a reward that was learned. A model flatters the rows it was fitted on.
+
+Everybody's choices are weighed and counted, as in a sum. What is fitted on them, the model of the reward, learns only
+from units whose consent for the decision's purpose is in force.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from matinee.replay import Walked, drawn_alone, walk
 from matinee.results import Table, number
 from matinee.rewarded import mature_before, rewarded_slots
 from matinee.times import from_us
+from matinee.training import Pinned, denied
 from matinee.workshop import Learned, learned_until
 
 if TYPE_CHECKING:
@@ -168,7 +172,7 @@ def evaluate(
         since, until: Which choices; all whose reward is complete where not given. In any case only those that came
             after the ones that the policy, or the one it is compared with, learned from.
         q: A model of the reward (`fit`, `score`), cross-fitted by cluster; a table of rates by action and slot where
-            not given.
+            not given. Either learns only from units with the consent that the decision names.
         lateness: How long to wait for late facts beyond the reward's horizon; 48 hours where not given.
         thresholds: When to refuse.
         record: Keep the result as evidence of the policy.
@@ -198,7 +202,7 @@ def evaluate(
     learned = [learned_until(studio, one) for one in (ready, rival) if one is not None]
     newest = max(learned, key=lambda one: from_us(0) if one.until is None else one.until)
     log = _log(studio, decision, since, min(until, cut) if until else cut, newest)
-    said = _judged_on(log, newest)
+    said = _judged_on(decision, log, newest)
     if log.n < 2:
         reason = _nothing_to_judge_on(decision, log, newest)
         result = Evaluation(
@@ -215,15 +219,20 @@ def evaluate(
     return _kept(studio, replace(result, judged_on=said, proxy=beside), record)
 
 
-def _judged_on(log: _Log, learned: Learned) -> str:
+def _judged_on(decision: Decision, log: _Log, learned: Learned) -> str:
     """Which choices a policy is judged on, in words."""
     if not log.n:
         return ""
     first, last = log.frame["at"].min(), log.frame["at"].max()
-    span = f"judged on {log.n:,} choices from {_minute(first)} to {_minute(last)}"
+    said = f"judged on {log.n:,} choices from {_minute(first)} to {_minute(last)}"
     if learned.until is None:
-        return f"{span}; it learned from no choice"
-    return f"{span}, none of them learned from: {learned.by} learned up to {_minute(learned.until)}"
+        said += "; it learned from no choice"
+    else:
+        said += f", none of them learned from: {learned.by} learned up to {_minute(learned.until)}"
+    if not log.learnable.all():
+        allowed = int(log.learnable.sum())
+        said += f"; the reward's model learned from {allowed:,} of them, whose units allow {decision.consent!r} now"
+    return said
 
 
 def _nothing_to_judge_on(decision: Decision, log: _Log, learned: Learned) -> str:
@@ -250,6 +259,7 @@ class _Log:
     frame: pl.DataFrame
     rewards: Array  # (n, slots)
     filled: Array  # bool (n, slots)
+    learnable: Array  # bool (n,): the unit allows that a model learns from it
     left_out: dict[str, int]
 
     @property
@@ -287,7 +297,15 @@ def _log(studio: Studio, decision: Decision, since: datetime | None, until: date
         columns = rewarded["slot"].to_numpy()
         rewards[rows, columns] = rewarded["reward"].to_numpy()
         filled[rows, columns] = True
-    return _Log(choices, rewards, filled, left_out)
+    return _Log(choices, rewards, filled, _learnable(studio, decision, choices), left_out)
+
+
+def _learnable(studio: Studio, decision: Decision, choices: pl.DataFrame) -> Array:
+    """Which choices are of units that allow now, by the decision's own purpose, that something learns from them."""
+    if decision.consent is None:
+        return np.ones(len(choices), np.bool_)
+    rules = denied(Pinned(studio.facts), choices["unit"], [decision.consent], studio.clock(), decision.shelter)
+    return np.array([not rules[unit] for unit in choices["unit"].to_list()], np.bool_)
 
 
 def _loose(studio: Studio, decision: Decision, since: datetime) -> list[str]:
@@ -350,7 +368,7 @@ def _expected(log: _Log, walked: Walked, cluster: Array, q: Any, seed: int) -> t
     folds = cluster_folds(n, cluster, min(3, distinct), seed) if distinct >= 2 else np.zeros(n, np.int64)
     own, expected = np.zeros((n, slots)), np.zeros((n, slots))
     for fold in np.unique(folds):
-        train = folds != fold if distinct >= 2 else np.ones(n, np.bool_)
+        train = log.learnable & (folds != fold if distinct >= 2 else np.ones(n, np.bool_))
         strength = _slot_means(log, train)
         overall = float(log.rewards[train].sum() / max(1, log.filled[train].sum()))
         total, seen = np.zeros(len(vocabulary)), np.zeros(len(vocabulary))
@@ -398,14 +416,17 @@ def _modelled(
         "action",
         [slates.vocabulary[among[one[0]]] for among, one in zip(slates.candidates, slates.logged, strict=True)],
     )
+    rows = pl.DataFrame([*base.get_columns(), taken])
     rewards = log.rewards[:, 0]
     for fold in np.unique(folds):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        fitted = q().fit(base[train].with_columns(taken[train]), rewards[train], seed=seed)
-        own[test, 0] = fitted.score(base[test].with_columns(taken[test]))
+        train, test = np.flatnonzero(log.learnable & (folds != fold)), np.flatnonzero(folds == fold)
+        if not len(train):
+            continue  # nobody allows it: the table's rates stand
+        fitted = q().fit(rows[train], rewards[train], seed=seed)
+        own[test, 0] = fitted.score(rows[test])
         actions = np.unique(np.concatenate([slates.candidates[i] for i in test])).tolist()
         scores = {
-            a: fitted.score(base[test].with_columns(pl.lit(slates.vocabulary[a]).alias("action"))) for a in actions
+            a: fitted.score(rows[test].with_columns(pl.lit(slates.vocabulary[a]).alias("action"))) for a in actions
         }
         for k, i in enumerate(test.tolist()):
             values = np.array([scores[a][k] for a in slates.candidates[i].tolist()])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matinee.results import Table
+from matinee.rights import Consent
 
 if TYPE_CHECKING:
     from matinee.domain import Domain
@@ -27,7 +28,7 @@ class Leverage(Table):
         features_shared: Feature sets used by two decisions or more.
         feature_sets: Feature sets declared.
         lines_a_decision: Lines of domain code for each of its decisions, by domain.
-        days_to_first_release: Days from the first fact's table to the first release.
+        days_to_first_release: Days from the first fact of its own to the first release of any decision.
         releases_evaluated: Share of releases whose policy had evidence.
         unused_models: Models that no policy scores with.
     """
@@ -90,7 +91,8 @@ def leverage(studio: Studio) -> Leverage:
     for decision in studio.decisions.values():
         for name in _features_of(studio, decision.name):
             users.setdefault(name, set()).add(decision.name)
-    first_fact = min((n.at for n in studio.graph.nodes("fact")), default=None)
+    own = [n for n in studio.graph.nodes("fact") if n.name != Consent.schema.name]  # consents come with every studio
+    first_fact = min((n.at for n in own), default=None)
     firsts = studio.registry.query("SELECT min(at) FROM releases")[0][0]
     releases = [r for d in studio.decisions for r in studio.releases.all(d) if r.kind == "release"]
     judged = [r for r in releases if any(_judged_before(studio, r.decision, a.policy) for a in r.arms)]

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from matinee import catalogue
+from matinee import catalogue, erasure
 from matinee import guards as guarding
 from matinee.choices import Choice, Id, Outcome, new_id
 from matinee.decisions import Decision, choose
@@ -58,6 +59,7 @@ class Serving:
 
     arms: dict[str, Arms]
     candidates: dict[str, tuple[Candidates, datetime | None]]
+    windows: dict[tuple[str, str], int | None]  # decision and fact -> snapshot of the windows that its candidates carry
     version: tuple[int, float]
     generation: int
 
@@ -77,7 +79,8 @@ class Live:
         self._random = np.random.default_rng(np.random.SeedSequence(studio.seed).spawn(1)[0])
         self._recent: dict[str, Choice] = {}
         self._order: deque[str] = deque()
-        self._seen: dict[str, None] = {}
+        self._seen: dict[bytes, None] = {}  # digests of outcome ids: callers may write a person into an id
+        self._erased = erasure.latest(studio)
         self._serving = self._load(self.store)
 
     @cached_property
@@ -221,12 +224,13 @@ class Live:
         with self._lock:
             ledger = self.ledger
         segment = ledger.append(outcome)  # outside the lock, as in `decide`
+        seen = blake2b(outcome.id.encode(), digest_size=16).digest()
         with self._lock:
-            if outcome.id not in self._seen:
+            if seen not in self._seen:
                 times = {"at": to_us(happened), "known": to_us(known), "seq": to_us(now)}
                 full = {**made.row, **times, "choice": choice_id, "outcome": outcome.id}
                 self.units.feed(kind, full, segment)
-            self._seen[outcome.id] = None
+            self._seen[seen] = None
             if len(self._seen) > 16 * RECENT:
                 del self._seen[next(iter(self._seen))]
             self.counts["outcomes"] += 1
@@ -281,7 +285,7 @@ class Live:
         Requests in flight end on what they began with. What cannot be taken up raises, and serving goes on as before.
         """
         with self._reloading:
-            # First, so that a withdrawn consent bites also where a release cannot be loaded.
+            # First, so that a withdrawn consent and an erasure bite also where a release cannot be loaded.
             changed = self._poll()
             newer = self.store.newer()
             if newer is None and self.studio.releases.version() == self._serving.version:
@@ -301,10 +305,12 @@ class Live:
             return self._poll()
 
     def _poll(self) -> bool:
-        """Rows of the watched facts since the generation, whoever appended them: one look at each table's newest snapshot."""
+        """Who was erased, and rows of the watched facts since the generation, whoever appended them, windows too: one
+        look at each table's newest snapshot.
+        """
         import polars as pl
 
-        about, generation, taken = self.store.manifest, self.store.generation, False
+        about, generation, taken = self.store.manifest, self.store.generation, self._let_go_of_erased()
         for fact in watched_facts(self.studio):
             name = fact.schema.name
             if name not in about.get("following", {}):
@@ -326,6 +332,24 @@ class Live:
                     self.units.feed_appended(fact, plain.iter_rows(named=True))
             self._polled[name] = (generation, snapshot, following)
             taken |= len(rows) > 0
+        return self._take_windows(self._serving) or taken
+
+    def _take_windows(self, serving: Serving) -> bool:
+        """Licences and other windows as they are known now, where anybody appended to them since they were taken up."""
+        import polars as pl
+
+        taken = False
+        for name, (candidates, items_at) in list(serving.candidates.items()):
+            for fact in self.studio.decisions[name].windows if items_at is not None else ():
+                snapshot = self.studio.facts.snapshot(fact)
+                if serving.windows.get((name, fact.schema.name)) == snapshot:
+                    continue
+                known = catalogue.windows_of(fact, self.studio.facts, pl.Series(candidates.ids), self.studio.clock())
+                candidates = Candidates(candidates.ids, {**candidates.columns, **known})
+                with self._lock:
+                    serving.candidates[name] = (candidates, items_at)
+                serving.windows[name, fact.schema.name] = snapshot
+                taken = True
         return taken
 
     def _turn_to(self, store: OnlineStore) -> None:
@@ -333,18 +357,22 @@ class Live:
         self.store = store
         self.units.restart(store, int(store.manifest.get("sealed", {}).get(stream, 0)))
 
-    def forget(self, is_about: Callable[[Mapping[str, Any]], bool], choices: Collection[str]) -> None:
-        """Let go of what memory holds of somebody who was erased: rows that are about them, and their choices."""
-        with self._reloading:
-            newer = self.store.newer()
-            made = self._load(newer or self.store)
-            with self._lock:
-                self._serving = made
-                if newer is not None:
-                    self._turn_to(newer)
-                self.units.forget(is_about)
-                for one in choices:
-                    self._recent.pop(one, None)
+    def _let_go_of_erased(self) -> bool:
+        """Drop what memory holds of whoever was erased since the last look, by this process or another."""
+        number = erasure.latest(self.studio)
+        if number == self._erased:
+            return False
+        gone = erasure.since(self.studio, self._erased)
+        is_about = gone.finder()
+        units = {d.name: d.unit for d in self.studio.decisions.values()}
+        with self._lock:
+            self.units.forget(is_about)
+            for one in [c.id for c in self._recent.values() if is_about({units.get(c.decision, ""): c.unit, "choice": c.id})]:
+                del self._recent[one]
+        self._erased = number
+        for forget in self.studio.forgetting:
+            forget()
+        return True
 
     def _load(self, store: OnlineStore) -> Serving:
         version = self.studio.releases.version()
@@ -362,7 +390,11 @@ class Live:
                 published = published_candidates(store, name)
                 if published is not None:
                     candidates[name] = (published, instant(store.manifest["as_of"]))
-        return Serving(arms, candidates, version, store.generation)
+        held = store.manifest.get("windows", {})
+        windows = {(n, w.schema.name): held.get(w.schema.name) for n in candidates for w in self.studio.decisions[n].windows}
+        made = Serving(arms, candidates, windows, version, store.generation)
+        self._take_windows(made)
+        return made
 
     # -- around it
 

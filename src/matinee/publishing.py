@@ -55,6 +55,7 @@ def publish(studio: Studio) -> dict[str, Any]:
     following: dict[str, int] = {}
     for fact in dict.fromkeys(f for one in features for f in one.facts):
         source.snapshots[fact.schema.name], following[fact.schema.name] = studio.facts.edge(fact)
+    windows = {w.schema.name: studio.facts.snapshot(w) for d in studio.decisions.values() for w in d.windows}
     items: dict[str, dict[str, Any]] = {}
     for decision in studio.decisions.values():
         if decision.entity is None:
@@ -75,7 +76,7 @@ def publish(studio: Studio) -> dict[str, Any]:
         arrays,
         {
             "as_of": at.isoformat(), "following": following, "features": {f.name: f.hash for f in features},
-            "sealed": marks, "columns": columns,
+            "sealed": marks, "columns": columns, "windows": windows,
         },
     )  # fmt: skip
     return {

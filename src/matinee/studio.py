@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from matinee.log_weights import LogWeights
     from matinee.models import Model
     from matinee.tables import Tables
+    from matinee.training import Allowed
     from matinee.trial import Trial
 
 LAYOUT = 1
@@ -70,6 +71,7 @@ class Studio:
         self.shelf = Shelf(root / "models", self._features)
         self.modules: list[str] = []
         self._live: Live | None = None
+        self.forgetting: list[Callable[[], None]] = []  # called where serving learns that somebody was erased
         self.facts.register(Consent)
         for name in self.config.get("domains", []):
             self.use(domains.load(name))
@@ -137,7 +139,7 @@ class Studio:
         for features in decision.needs:
             self.add_features(features)
         uses = {f"features://{f.name}@{f.hash[:10]}": "guards" for f in decision.needs}
-        uses |= {f"fact://{w.schema.name}": "guards" for g in decision.guards if (w := getattr(g, "windows", None))}
+        uses |= {f"fact://{w.schema.name}": "guards" for w in decision.windows}
         entity = [n for n in self.facts.names() if decision.entity == self.facts.fact(n).schema.key]
         uses |= {f"fact://{n}": "chosen among" for n in entity if self.facts.fact(n).schema.entity}
         uses |= {f"fact://{f.schema.name}": "rewards" for f in (decision.reward.facts if decision.reward else ())}
@@ -226,7 +228,8 @@ class Studio:
             on: Feature sets of the unit and of the candidates, and other scorers whose scores are columns.
             name: Name of the model; `DECISION-ranker` where not given.
             labels: What to learn: a frame (`unit`, `at`, `action`, `y`, ...), or a function of the pinned source that
-                returns one. Where not given, the rewards of the logged choices.
+                returns one, and sees the rows of units with consent only. Where not given, the rewards of the logged
+                choices.
             until: Learn from the choices before this time only, or from this first share of them, such as 2/3: a
                 policy is judged on the choices that came after those it learned from.
             context: Context keys to read as columns.
@@ -248,12 +251,23 @@ class Studio:
             proxy=proxy,
         )  # fmt: skip
 
+    def source(self, decision: str | Decision, *, consent: str | None = None) -> Allowed:
+        """The facts as far as a scorer of one's own may learn from them for a decision: pinned, of units with consent.
+
+        Args:
+            decision: For whom it will score. Rows of units without the consent that it names, in force now, are left out.
+            consent: A further purpose that units must have allowed.
+        """
+        from matinee.workshop import source
+
+        return source(self, self.decision(decision), consent)
+
     def keep(
         self,
         name: str,
         scorer: Storable,
         *,
-        facts: Sequence[type[Fact]] = (),
+        facts: Sequence[type[Fact]] | Allowed = (),
         uses: Sequence[str] = (),
         record: Mapping[str, Any] | None = None,
         learned_until: datetime | None = None,
@@ -263,11 +277,15 @@ class Studio:
         Args:
             name: Without a version.
             scorer: What to keep.
-            facts: Facts that it learned from; they are pinned.
+            facts: What it learned from, to be pinned: a `source`, or facts that are about nobody whom a decision asks
+                for consent.
             uses: URIs of what else went into it.
             record: What else to say of it in the lineage.
             learned_until: Time of the newest row that it learned from: its policies are judged on later choices. Now
                 where it learned from facts and no time is given.
+
+        Raises:
+            ConsentError: For facts about units whom a decision asks for consent, which no `source` has asked.
         """
         from matinee.workshop import keep
 
@@ -602,7 +620,7 @@ def open(  # `mt.open("./acme")` is how it is read
             listed = ", ".join(json.dumps(d) for d in domains)
             text = f"# What this studio is made of.\ndomains = [{listed}]\nmodules = []\n"
             write_whole(folder / CONFIG, text.encode())
-        write_whole(marker, json.dumps({"layout": LAYOUT, "root": str(folder)}).encode())
+        write_whole(marker, json.dumps({"layout": LAYOUT}).encode())
     return Studio(folder, clock=clock, engine=engine, seed=None if seed is None else must(seed, "seed", typ=int, ge=0))
 
 

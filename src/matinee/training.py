@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from matinee import catalogue
 from matinee.decisions import Decision
 from matinee.exceptions import BadInputError, LeakError, UnknownColumnError
 from matinee.facts import Fact
+from matinee.guards import consents
 from matinee.policies import Candidates, Request, Scorer
+from matinee.rights import Consent, in_force
 from matinee.scorers import CLOCK, Inputs, Trained
 from matinee.store import FactStore
 
@@ -66,6 +69,92 @@ class Pinned:
     ) -> pl.LazyFrame:
         """Rows of the fact at its pinned snapshot."""
         return self._facts.scan(fact, columns, known_before, bucket, snapshot=self.snapshot(fact))
+
+
+class Allowed(Pinned):
+    """A fact store at fixed snapshots as far as units allow: rows of a unit without every consent in force are not in it.
+
+    Rows of facts that do not name the unit are all in it.
+
+    Args:
+        facts: Where from.
+        unit: The column that names the unit.
+        purposes: What every unit must have allowed.
+        now: The moment of use.
+        snapshots, engine: As of `Pinned`.
+        shelter: Of units for whom this feature is so, nothing is learned whatever they allowed.
+    """
+
+    def __init__(
+        self, facts: FactStore, unit: str, purposes: Sequence[str], now: datetime,
+        snapshots: dict[str, int | None] | None = None, *, engine: str | None = None,
+        shelter: tuple[Features, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(facts, engine=engine)
+        if snapshots is not None:
+            self.snapshots = snapshots  # shared: what either reads first is pinned for both
+        self.unit, self.purposes, self.now, self.shelter = unit, tuple(purposes), now, shelter
+
+    @cached_property
+    def _people(self) -> pl.Series:
+        """Units, as text, that allow every purpose."""
+        import polars as pl
+
+        whole = Pinned(self._facts, engine=self.engine)
+        whole.snapshots = self.snapshots
+        everyone = whole.scan(Consent, ["person"]).unique().collect()["person"]
+        rules = denied(whole, everyone, self.purposes, self.now, self.shelter)
+        return pl.Series(sorted(one for one, rule in rules.items() if one is not None and not rule), dtype=pl.String)
+
+    def allows(self, units: pl.Series) -> pl.Series:
+        """Whether each unit allows every purpose, as booleans; for rows that are no facts, such as choices."""
+        import polars as pl
+
+        if not self.purposes:
+            return pl.repeat(value=True, n=len(units), eager=True)
+        return units.cast(pl.String).is_in(self._people.implode()).fill_null(value=False)
+
+    def scan(
+        self,
+        fact: type[Fact] | str,
+        columns: Sequence[str] | None = None,
+        known_before: datetime | None = None,
+        bucket: int | None = None,
+    ) -> pl.LazyFrame:
+        """Rows of the fact at its pinned snapshot whose unit allows every purpose."""
+        import polars as pl
+
+        schema = self._facts.fact(fact).schema
+        if not self.purposes or self.unit not in schema.columns or schema.name == Consent.schema.name:
+            return super().scan(fact, columns, known_before, bucket)
+        wanted = None if columns is None else [*columns, *({self.unit} - set(columns))]
+        rows = super().scan(fact, wanted, known_before, bucket)
+        mine = rows.filter(pl.col(self.unit).cast(pl.String).is_in(self._people.implode()))
+        return mine if columns is None else mine.select(columns)
+
+
+def denied(
+    source: Any, people: pl.Series, purposes: Sequence[str], now: datetime, shelter: tuple[Features, str] | None = None
+) -> dict[str | None, str]:
+    """By person, the rule that keeps out their rows, "" where every purpose is allowed by a consent in force at `now`.
+
+    With a shelter (features, and which of them), people for whom it is so are kept out as well.
+    """
+    import polars as pl
+
+    asked = people.cast(pl.String).alias("person").to_frame().unique(maintain_order=True).drop_nulls()
+    asked = asked.with_columns(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias("at"))
+    found: dict[str | None, str] = {None: "the row names no unit"}
+    for history in consents().batch(source, asked).iter_rows(named=True):
+        rules = (in_force(history, purpose, now) for purpose in purposes)
+        found[history["person"]] = next((rule for allowed, rule in rules if not allowed), "")
+    if shelter is not None:
+        features, name = shelter
+        kind = pl.Int64 if features.key_kind == "int" else pl.String
+        units = asked.select(pl.col("person").cast(kind, strict=False).alias(features.key), "at").drop_nulls()
+        sheltered = features.batch(source, units).filter(pl.col(name).fill_null(value=False))
+        found |= dict.fromkeys(sheltered[features.key].cast(pl.String).to_list(), f"{name}: nothing is learned from them")
+    return found
 
 
 @dataclass(frozen=True)
@@ -326,4 +415,7 @@ def fit(model: Model, training: Training, *, seed: int) -> Model:
     return model.fit(training.X, training.y, weight=training.weight, seed=seed, **extra)
 
 
-__all__ = ["CLOCK", "Pinned", "Trained", "Training", "assemble", "fit", "model_digest", "refuse_leaks", "split_inputs"]
+__all__ = [
+    "CLOCK", "Allowed", "Pinned", "Trained", "Training", "assemble", "denied", "fit", "model_digest", "refuse_leaks",
+    "split_inputs",
+]  # fmt: skip

@@ -14,16 +14,25 @@ from typing import TYPE_CHECKING, Any
 from matinee import catalogue
 from matinee.checks import must
 from matinee.decisions import Decision
-from matinee.exceptions import BadInputError, MatineeError
+from matinee.exceptions import BadInputError, ConsentError, MatineeError
 from matinee.facts import Fact
 from matinee.log_weights import LogWeights
 from matinee.policies import Policy, Scorer
 from matinee.results import Table
 from matinee.rewarded import context_columns, mature_before, rewarded_slots
-from matinee.rights import in_force
 from matinee.scorers import Storable, Trained
 from matinee.times import instant
-from matinee.training import Pinned, assemble, code_version, fit, model_digest, refuse_leaks, split_inputs
+from matinee.training import (
+    Allowed,
+    Pinned,
+    assemble,
+    code_version,
+    denied,
+    fit,
+    model_digest,
+    refuse_leaks,
+    split_inputs,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,6 +77,7 @@ def train(
             "labels and until are both given, must be one: until, since, weights and proxy say how the log is read, "
             "and labels are their own cut"
         )
+    purposes = [one for one in dict.fromkeys((decision.consent, consent)) if one is not None]
     cut: datetime | None = None
     if labels is None:
         if studio.tables.exists("choices"):
@@ -76,12 +86,11 @@ def train(
         wanted = decision.by_proxy() if proxy else decision
         rows = _from_log(studio, wanted, source, list(context), now, weights, since, cut)
     else:
-        rows = labels(source) if callable(labels) else labels
+        rows = labels(_allowed(studio, decision, purposes, now, source)) if callable(labels) else labels
         if not isinstance(rows, pl.DataFrame):
             raise BadInputError(f"labels gave {type(rows).__name__}, must give a Polars frame")
     refuse_leaks(inputs.names(), rows.columns)
-    purposes = [one for one in dict.fromkeys((decision.consent, consent)) if one is not None]
-    rows, refused = _consenting(rows, purposes, source, now)
+    rows, refused = _consenting(rows, purposes, source, now, decision.shelter)
     training = assemble(
         decision, rows, inputs, source, unit_features=unit, item_features=item, parts=parts, entity=entity
     )
@@ -133,19 +142,49 @@ def keep(
     name: str,
     scorer: Storable,
     *,
-    facts: Sequence[type[Fact]],
+    facts: Sequence[type[Fact]] | Allowed,
     uses: Sequence[str],
     record: Mapping[str, Any] | None,
     learned_until: datetime | None,
 ) -> str:
     """See `Studio.keep`."""
-    source = Pinned(studio.facts)
-    for fact in facts:
-        source.snapshot(fact)
-    if learned_until is None and facts:
+    if isinstance(facts, Allowed):
+        source: Pinned = facts
+        asked = {"consent": list(facts.purposes)}
+    else:
+        source, asked = Pinned(studio.facts), {}
+        for fact in facts:
+            _must_not_ask(studio, fact)
+            source.snapshot(fact)
+    if learned_until is None and source.snapshots:
         learned_until = studio.clock()  # it may have read all there is
-    told = {"learned_until": None if learned_until is None else learned_until.isoformat()}
+    told = {"learned_until": None if learned_until is None else learned_until.isoformat(), **asked}
     return _keep(studio, name, scorer, source, uses, {**told, **(record or {})})
+
+
+def _must_not_ask(studio: Studio, fact: type[Fact]) -> None:
+    """Refuse a fact about units whom a decision asks for consent: nobody asked them before they were learned from."""
+    for decision in studio.decisions.values():
+        if decision.consent is not None and decision.unit in fact.schema.columns:
+            raise ConsentError(
+                f"facts holds {fact.__name__}, whose rows are about somebody ({decision.unit}), and decision {decision.name!r} "
+                f"asks each for {decision.consent!r}: must be learned from through source = studio.source({decision.name!r}), "
+                "and kept with facts=source"
+            )
+
+
+def _allowed(
+    studio: Studio, decision: Decision, purposes: Sequence[str], now: datetime, source: Pinned | None = None
+) -> Allowed:
+    """What a function of labels, or a scorer of the caller's, may read for a decision."""
+    pins = None if source is None else source.snapshots
+    return Allowed(studio.facts, decision.unit, purposes, now, pins, engine=studio.engine, shelter=decision.shelter)
+
+
+def source(studio: Studio, decision: Decision, consent: str | None) -> Allowed:
+    """See `Studio.source`."""
+    purposes = [one for one in dict.fromkeys((decision.consent, consent)) if one is not None]
+    return _allowed(studio, decision, purposes, studio.clock())
 
 
 def _newest(rows: pl.DataFrame) -> str | None:
@@ -262,22 +301,16 @@ def _from_log(
 
 
 def _consenting(
-    rows: pl.DataFrame, purposes: Sequence[str], source: Pinned, now: datetime
+    rows: pl.DataFrame, purposes: Sequence[str], source: Pinned, now: datetime, shelter: tuple[Features, str] | None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Only the rows of units that have allowed every purpose, as of the training; and rows left out, by the rule."""
     if not purposes:
         return rows, {}
     import polars as pl
 
-    from matinee.guards import consents
-
-    units = rows.select(pl.col("unit").cast(pl.String).alias("person"))
-    asked = units.unique().drop_nulls().with_columns(pl.lit(now, dtype=pl.Datetime("us", "UTC")).alias("at"))
-    denied = {None: "the row names no unit"}
-    for history in consents().batch(source, asked).iter_rows(named=True):
-        rules = (in_force(history, purpose, now) for purpose in purposes)
-        denied[history["person"]] = next((rule for allowed, rule in rules if not allowed), "")
-    rule = pl.Series([denied[person] for person in units["person"]], dtype=pl.String)
+    units = rows["unit"].cast(pl.String)
+    rules = denied(source, units, purposes, now, shelter)
+    rule = pl.Series([rules[person] for person in units], dtype=pl.String)
     refused = {str(r): int(n) for r, n in rule.filter(rule != "").value_counts(name="rows").sort("rows").iter_rows()}
     kept = rows.filter(rule == "")
     if not len(kept):
@@ -378,9 +411,9 @@ def reproduce(
     wanted = decision.by_proxy() if data.get("proxy") else decision
     rows = (
         _from_log(studio, wanted, source, list(data["context"]), now, *_log_read(data)) if labels is None
-        else labels(source) if callable(labels) else labels
+        else labels(_allowed(studio, decision, data["consent"], now, source)) if callable(labels) else labels
     )  # fmt: skip
-    rows, _ = _consenting(rows, data["consent"], source, now)
+    rows, _ = _consenting(rows, data["consent"], source, now, decision.shelter)
     item = [f for f in studio.features.values() if entity is not None and f.key == entity.schema.key]
     training = assemble(
         decision, rows, scorer.inputs, source, unit_features=scorer.features, item_features=item, parts=scorer.parts,

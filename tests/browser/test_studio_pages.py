@@ -65,4 +65,5 @@ def test_quarantine_of_a_studio_is_let_go_in_place(browser: Browser, studio_addr
     page.get_by_role("button", name="Let them go").click()
     page.wait_for_selector("#quarantine .toast")
     assert "were let go" in page.locator("#quarantine .toast").inner_text() and heard == []
+    assert page.locator("h1").inner_text() == "Quarantine is empty"  # not 3 rows any more
     page.context.close()

@@ -21,6 +21,7 @@ from matinee.console.app import routes
 from matinee.console.building import StudioSource
 from matinee.console.building.health import lamp, says
 from matinee.console.building.members import shown_value
+from matinee.console.pages import GuardRow
 from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm
 from matinee.doctor import Finding, Report
 from matinee.exceptions import ReleaseError, UnknownNameError
@@ -130,6 +131,24 @@ def test_the_front_does_not_wait_for_the_doctor_and_says_so(studio: mt.Studio, m
     need = next(n for n in after.needs if n.title.startswith("Models: home-ranker@1 changed"))
     assert not after.looking and need.when == "broken" and "looked at 22 Nov 14:10" in need.who
     assert next(h for h in after.health if h.name == "Checks").value == "1 of 1 to see to"
+
+
+def test_a_warm_source_measures_nothing_for_its_first_reader(
+    studio: mt.Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matinee.console.building import log_figures
+    from matinee.console.render import environment
+
+    monkeypatch.setattr(studio, "doctor", lambda: Report(()))
+    environment.cache_clear()
+    source = StudioSource(studio)
+    source.warm()
+    assert source.desk.checkup._runs is None  # the checks are for who looks
+    assert len(environment().cache or ()) == len(environment().list_templates(["html"]))
+    for one in ("_measure", "_guard_rows"):
+        monkeypatch.setattr(log_figures, one, lambda *_: pytest.fail("measured again for the first reader"))
+    monkeypatch.setattr(studio, "leverage", lambda: pytest.fail("counted again for the first reader"))
+    assert source.front().decisions[0].choices == 492
 
 
 def test_nothing_is_said_to_be_well_before_it_was_looked_at(studio: mt.Studio) -> None:
@@ -259,7 +278,62 @@ def test_what_guards_kept_out_and_what_was_left_make_a_whole(source: StudioSourc
     assert shares["licence window"] == pytest.approx(1 / 6)
     assert next(g for g in page.guards if g.name == "at most 1 a provider").note == "between slots"
     assert page.left is not None and sum(shares.values()) + page.left.share == pytest.approx(1.0)
-    assert page.chance is not None and page.chance.title == "Nothing was chosen with a chance under 20 %"
+    assert page.chance is not None and page.chance.title == "Nothing stood in slot 1 with a chance under 20 %"
+
+
+def test_an_arm_without_a_choice_is_listed_and_is_not_called_worthless(
+    studio: mt.Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = studio.releases.live("home")
+    assert live is not None
+    arms = (Arm("live", "home@9", 0.5, "live"), Arm("baseline", "home@1", 0.5, "baseline"))
+    released = replace(live, arms=arms)
+    monkeypatch.setattr(studio.releases, "live", lambda name: released if name == "home" else None)
+    found = {a.policy: a for a in StudioSource(studio).decision("home", DecisionQuery(), allowed=True).arms}
+    assert list(found)[:2] == ["home@9", "home@1"]
+    assert (found["home@9"].choices, found["home@9"].value.refused) == (0, "no choice yet")
+    assert found["home@9"].fallbacks is None and found["home@1"].value.baseline
+
+
+def test_what_nobody_was_asked_for_is_not_counted_as_nought(studio: mt.Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards of a decision without a choice have kept out an unknown share, not 0 %."""
+    from matinee.console.building import decision as decisions
+
+    pages = TestClient(Starlette(routes=routes(studio)))
+    counted = pages.get("/decisions/home").text
+    monkeypatch.setattr(
+        decisions,
+        "guard_rows",
+        lambda desk, decision: (tuple(GuardRow(g.name, g.reason, 0.0, 0) for g in decision.guards), None, 0),
+    )
+    assert "Licence window" in counted and "16.7\xa0%" in counted
+    text = pages.get("/decisions/home").text.partition('id="s-guards"')[2].partition("</section>")[0]
+    assert (
+        "Licence window" in text
+        and "%" not in text.replace("--w:", "")
+        and text.count('<span class="val">–</span>') == 2
+    )
+
+
+def test_a_live_policy_that_nothing_is_compared_with_says_what_was_asked(
+    source: StudioSource, studio: mt.Studio
+) -> None:
+    from matinee.console.building.decision import worth
+    from matinee.console.building.log_figures import log_figures
+
+    desk, home, live = source.desk, studio.decision("home"), studio.releases.live("home")
+    assert live is not None
+    figures, alone = (
+        replace(log_figures(desk, home), worth=None),
+        replace(live, arms=(Arm("live", "home@1", 1.0, "live"),)),
+    )
+    own = {"policy": "home@1", "against": "logged", "choices": 100, "effective_n": 100.0}
+    for asked, words in (([own], "it was judged on its own choices only"), ([], "it was never evaluated")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(studio, "evidence", lambda *_, found=asked: found)
+            said, how = worth(desk, home, figures, alone)
+            assert said.refused is not None and said.refused.endswith(words) and "challenger" in how
+    assert worth(desk, home, figures, None)[0].refused == "nothing is released"
 
 
 def test_a_decision_that_nothing_is_released_for_says_so(source: StudioSource) -> None:
@@ -293,6 +367,7 @@ def test_lineage_says_what_breaks(source: StudioSource) -> None:
     states = {n.uri: n.state for n in page.drawing.nodes}
     assert states["fact://played"] == "focus" and states["decision://home"] == "downstream"
     assert {i.label: i.value for i in page.impact.facts}["Key"] == "`member`"
+    assert not any("://" in why for _, _, why in page.impact.breaks)  # names, which a person reads
     assert source.lineage("").impact is None
     # What a decision chooses among and whose windows its guards heed break it too.
     for fact in ("title", "licence"):
@@ -315,6 +390,18 @@ def test_a_preview_is_drawn_within_the_guards_and_never_logged(source: StudioSou
     assert dict(page.context)["device"] == "web"
     assert {(f.features, f.name) for f in page.features} == {("taste", "plays"), ("taste", "last")}
     assert len(page.choices) == logged == 6 and len(source.ledger(LedgerQuery(unit="7")).choices) == logged
+
+
+def test_an_id_of_which_nothing_is_held_is_said_to_be_so(source: StudioSource) -> None:
+    assert source.member(MemberQuery("987654", "home")).lead.startswith("**Nothing is held about this member**")
+    assert source.member(MemberQuery("7", "home")).lead.startswith("What this member would get now")
+    # Something was decided for it, though no feature says anything.
+    assert "Nothing is held" not in source.member(MemberQuery("in_3", "retry")).lead
+
+
+def test_every_title_of_a_choice_has_its_name(source: StudioSource) -> None:
+    rows = source.ledger(LedgerQuery(decision="home")).choices
+    assert rows and all(name in small_domain.TITLES for row in rows for name in row.action)
 
 
 def test_a_preview_at_another_time_and_for_options(source: StudioSource) -> None:
@@ -378,16 +465,28 @@ def test_search_for_nothing_and_for_nonsense(source: StudioSource) -> None:
 
 def test_a_day_of_health_is_read_from_the_log(source: StudioSource) -> None:
     rows = {r.name: r for r in source.front().health}
-    assert rows["home"].lamps[-13:] == ("none", *["lit"] * 11, "lit") or rows["home"].lamps.count("lit") == 12
-    assert rows["home"].value == "12" and rows["retry"].lamps.count("out") == 12
+    home, retry = rows["Home page ranking"], rows["Retry"]
+    assert home.lamps[-13:] == ("none", *["lit"] * 11, "lit") or home.lamps.count("lit") == 12
+    assert (home.value, home.note) == ("12 choices", "none fell back")
+    assert retry.lamps.count("out") == 12 and retry.note == "12 fell back"
     lamps, say = source.shell().lamps, source.shell().lamps_say
     assert lamps.count("out") == 12 and say == "out for 12 h"
-    assert rows["Quarantine"].value == "3"
+    assert rows["Quarantine"].value == "3 rows"
 
 
 def test_lamps() -> None:
     assert [lamp(0, 0), lamp(100, 0), lamp(100, 1), lamp(100, 50), lamp(1, 1)] == ["none", "lit", "dim", "out", "out"]
     assert says(NOW, ["lit"] * 22 + ["dim", "out"]) == "22 hours well, 1 weak (hour to 13:00), 1 out (hour to 14:00)"
+
+
+def test_cells_of_held_rows_are_short() -> None:
+    from matinee.console.building.quarantine import _cell
+
+    assert _cell("2026-08-27T09:20:23.169029+00:00") == "2026-08-27 09:20:23"
+    assert (
+        _cell("2026-08-27T09:20:23.169029") == "2026-08-27T09:20:23.169029"
+    )  # without a zone: as it came, that is why
+    assert [_cell(None), _cell(["thriller", "action"]), _cell(-400)] == ["–", "thriller, action", "-400"]
 
 
 def test_values_of_features_are_short() -> None:
@@ -505,3 +604,17 @@ def test_an_empty_studio_says_what_to_do_next(tmp_path: Path) -> None:
         assert source.lineage("").empty is not None
         assert source.ledger(LedgerQuery()).headline == "No choice has been logged"
         assert source.members("").units == () and source.search("x").hits == ()
+
+
+def test_a_unit_is_called_by_words(tmp_path: Path) -> None:
+    advised = mt.Decision("localise", unit="title_language", among=["dub", "wait"], mode="advise", reward_unit="euro")
+    with mt.open(tmp_path / "s", clock=lambda: NOW) as studio:
+        studio.use(mt.Domain("local", decisions=[advised]))
+        advice = studio.decide("localise", "dark-de")
+        pages = TestClient(Starlette(routes=routes(studio)))
+        for path in ("/decisions/localise", "/members", "/members/dark-de", f"/choices/{advice.id}"):
+            text = pages.get(path).text
+            assert "title language" in text.lower() and "title_language" not in text
+        text = pages.get(f"/choices/{advice.id}").text
+        assert "Expected, euro" in text and "Nobody has chosen on this advice" in text and ">Chance<" not in text
+        assert "a person decides, on advice" in pages.get("/members/dark-de").text

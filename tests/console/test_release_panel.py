@@ -43,7 +43,7 @@ def test_the_question_names_the_effect_and_carries_the_form() -> None:
     form = ReleaseForm("sequence-4", "0.5", "0.05")
     ask = show(DecisionQuery("release", form)).ask  # type: ignore[attr-defined]  # a panel
     assert ask.kind == "release" and ask.fields == form.fields()
-    assert "50.0" in ask.ask and "about 500" in ask.ask and "Release 41 stays and can come back" in ask.ask
+    assert "50\xa0% of members" in ask.ask and "about 500" in ask.ask and "Release 41 stays and can come back" in ask.ask
 
 
 def test_a_gate_that_wants_a_reason_gets_one_before_it_asks() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ class SlowStudio:
     generation: int
     config: dict[str, Any] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)
+    forgetting: list[Callable[[], None]] = field(default_factory=list)
 
     def decide(self, name: str, unit: Any = None, context: Mapping[str, Any] | None = None) -> Choice:
         time.sleep(float((context or {}).get("seconds", 0)))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from matinee.exceptions import StorageError
 from matinee.serve import ServeSettings
 
 Connect = Callable[..., AbstractContextManager[TestClient]]
@@ -227,6 +228,30 @@ def test_a_failing_refresh_keeps_serving_and_is_counted(
     )
     assert count >= 3
     assert caplog.text.count("taking up what is new failed") == 1  # once, not every second
+
+
+def test_what_follows_loading_keeps_nobody_waiting_and_may_fail(
+    connect: Connect, studio: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, let = threading.Event(), threading.Event()
+
+    def warm() -> None:
+        begun.set()
+        assert let.wait(5)
+        raise StorageError("the tables are out")
+
+    studio.broken_refresh = True
+    with caplog.at_level(logging.ERROR, "matinee.serve"), connect(loaded=False) as client:
+        client.app.state.service.after_loading = warm
+        assert not begun.wait(0.1)  # nothing was loaded yet
+        studio.broken_refresh = False
+        assert begun.wait(5)
+        assert client.get("/ready").status_code == 200
+        assert client.post("/decide/home", json={"unit": 1}).status_code == 200
+        let.set()
+        while "what follows the first loading failed" not in caplog.text:
+            assert client.post("/decide/home", json={"unit": 1}).status_code == 200
+        assert client.get("/ready").status_code == 200
 
 
 def test_shutting_down_closes_the_studio(connect: Connect, studio: Any) -> None:

@@ -37,6 +37,20 @@ def leverage(*, studio: StudioPath = HERE, json: AsJson = False) -> None:
 
 
 @app.command
+def relocate(*, studio: StudioPath = HERE, json: AsJson = False) -> None:
+    """Adopt the place of a studio that was moved or copied here; nothing else may have it open meanwhile.
+
+    Only where its tables are is written anew, no row. If it is interrupted, run it again.
+
+    Example: matinee relocate --studio acme
+    """
+    from matinee.tables import Tables
+
+    folder = Path(studio).expanduser().resolve()
+    print_rows([{"table": name, "adopted": True} for name in Tables.relocate(folder)], json)
+
+
+@app.command
 def doctor(*, studio: StudioPath = HERE, json: AsJson = False) -> None:
     """Check a studio and say what is wrong and how to mend it. Exit status 1 when something is.
 

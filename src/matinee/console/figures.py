@@ -51,13 +51,14 @@ def value_figure(
     return Chart(name, spec, ("Day", of, "Value", "95 % interval"), tuple(rows), height)
 
 
-def chance_figure(name: str, propensities: Sequence[float], *, of: str) -> Chart | None:
+def chance_figure(name: str, propensities: Sequence[float], *, of: str, said: str = "was chosen") -> Chart | None:
     """How probable what was logged was; None without any choice.
 
     Args:
         name: Id of the figure in the page.
         propensities: Logged probabilities, in (0, 1].
         of: What has the chance: "the title in slot 1".
+        said: The same in the title: "nothing stood in slot 1".
     """
     known = [p for p in propensities if 0 < p <= 1]
     if not known:
@@ -78,7 +79,7 @@ def chance_figure(name: str, propensities: Sequence[float], *, of: str) -> Chart
     ]
     spec = charts.chance_histogram(
         bins,
-        title=f"Nothing was chosen with a chance under {100 * least:.2g} %",
+        title=f"Nothing {said} with a chance under {100 * least:.2g} %",
         subtitle=f"Chance of {of}, share of {count(len(known))} choices in per cent",
         floor=least,
         height=180,

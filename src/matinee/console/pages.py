@@ -488,6 +488,7 @@ class ChoicePage:
     advice: tuple[tuple[str, Estimate, str], ...]
     raw: str
     unit: str = ""
+    reward_unit: str = ""
 
 
 # ------------------------------------------------------------------------------------------------- search and errors

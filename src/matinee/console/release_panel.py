@@ -148,16 +148,21 @@ def panel(
     )
 
 
+def _typed(share: float) -> str:
+    """A share as somebody types it: 20 % rather than 20.0 %."""
+    return percent(share, 0 if abs(100 * share - round(100 * share)) < 1e-9 else 1)
+
+
 def _ask_release(form: ReleaseForm, live: ReleaseFacts | None, unit: str, units: int | None) -> Act:
     share, baseline = shares(form)
     reach = f", about {round(units * share):,}" if units and live is not None else ""
     if live is None:
         effect = f"It is the first release, so it decides for every {unit} from the next request on."
     elif share < 1:
-        effect = f"It decides for {percent(share)} of {unit}s{reach}, from the next request on."
+        effect = f"It decides for {_typed(share)} of {unit}s{reach}, from the next request on."
     else:
         effect = f"It decides for every {unit} that is not held back, from the next request on."
-    held = f" {percent(baseline)} stay on today's policy, so that its worth stays measurable." if baseline else ""
+    held = f" {_typed(baseline)} stay on today's policy, so that its worth stays measurable." if baseline else ""
     kept = f" Release {live.number} stays and can come back." if live else ""
     return Act(
         "release",

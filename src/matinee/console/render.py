@@ -125,6 +125,12 @@ def environment() -> Environment:
     return env
 
 
+def load_templates() -> None:
+    """Compile every template now, instead of each with its first page."""
+    for name in environment().list_templates(["html"]):
+        environment().get_template(name)
+
+
 def _dumps(value: Any, **_: Any) -> str:
     """JSON for a page: what is not a number becomes null, which a chart shows as a gap."""
     return msgspec.json.encode(value).decode()

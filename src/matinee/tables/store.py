@@ -46,7 +46,7 @@ class Tables:
 
     Raises:
         StorageError: If the folder was moved or copied since the tables were made: they hold absolute paths. The
-            message says how to go on (`Tables.relocate`).
+            message says how to go on (`matinee relocate`).
 
     Example:
         >>> import tempfile, polars as pl, pyarrow as pa
@@ -80,7 +80,7 @@ class Tables:
             if made_in is not None and not (made_in.exists() and made_in.samefile(self.root)):
                 raise StorageError(
                     f"root == '{self.root}', must be '{made_in}', where its tables were made (paths are absolute): "
-                    f"move the folder back, or adopt its new place: Tables.relocate('{self.root}')"
+                    f"move the folder back, or adopt its new place with `matinee relocate --studio '{self.root}'`"
                 )
 
     # -- Tables and their schemas -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ compression to undo when reading), and text that repeats becomes codes before it
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +126,7 @@ class Writer:
         return compute_statistics_plan(schema, self.metadata.properties), parquet_path_to_id_mapping(schema)
 
     def new_path(self, bucket: int) -> Path:
-        """The path of a new data file."""
+        """The path of a new data file; `bucket_named` reads the bucket from it."""
         name = f"{uuid.uuid4()}.parquet" if bucket < 0 else f"{bucket:05d}-{uuid.uuid4()}.parquet"
         self._paths.append(self.folder / name)
         return self._paths[-1]
@@ -148,6 +149,15 @@ class Writer:
             (int(bucket), table.slice(int(start), int(count)))
             for bucket, start, count in zip(present, starts, counts, strict=True)
         ]
+
+
+_OWN_NAME = re.compile(r"/data/(\d{5})-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet$")
+
+
+def bucket_named(path: str) -> int | None:
+    """The bucket that a data file's name tells; None where it tells none, as in a file of another engine."""
+    found = _OWN_NAME.search(path)
+    return int(found[1]) if found else None
 
 
 NO_BUCKET = -2  # the one bucket of a table without buckets; -1 is the bucket of null keys

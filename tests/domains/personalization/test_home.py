@@ -17,6 +17,7 @@ from matinee.domains.personalization.home import Labels, Profiled, events, home,
 from matinee.domains.personalization.recommenders import Following, Histories, Popular
 from matinee.testing import check_features, check_guard
 from matinee.times import to_us
+from matinee.training import Allowed
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,7 +59,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> mt.Studio:
 
 
 def test_who_did_not_agree_is_not_learned_from(studio: mt.Studio) -> None:
-    found = events(studio.facts, NOW)
+    found = events(studio.source(home))
     assert MEMBERS - 1 not in found["member"].to_list()
     assert len(found) == (MEMBERS - 1) * SESSIONS
     taken_back = pl.DataFrame({"person": ["0"], "purpose": ["personalization"], "granted": [False]})
@@ -68,9 +69,9 @@ def test_who_did_not_agree_is_not_learned_from(studio: mt.Studio) -> None:
     other.append(
         mt.Consent, taken_back.with_columns(granted=pl.lit(value=True), at=when - pl.duration(days=5), known=when)
     )
-    assert len(events(other.facts, NOW)) == SESSIONS
+    assert len(events(other.source(home))) == SESSIONS
     other.append(mt.Consent, taken_back.with_columns(at=when, known=when))
-    assert len(events(other.facts, NOW)) == 0
+    assert len(events(other.source(home))) == 0
 
 
 def test_consent_that_has_ended_is_none(tmp_path: Path) -> None:
@@ -79,24 +80,28 @@ def test_consent_that_has_ended_is_none(tmp_path: Path) -> None:
     when = pl.lit(START, pl.Datetime("us", "UTC"))
     yes = pl.DataFrame({"person": ["0"], "purpose": ["personalization"], "granted": [True]})
     made.append(mt.Consent, yes.with_columns(at=when, known=when, until=pl.lit(NOW, pl.Datetime("us", "UTC"))))
-    assert len(events(made.facts, NOW - timedelta(seconds=1))) == SESSIONS
-    assert len(events(made.facts, NOW)) == len(events(made.facts, NOW + timedelta(days=1))) == 0
-    assert len(events(made.facts, START - timedelta(seconds=1))) == 0  # nothing was said yet
+
+    def learned(now: datetime) -> int:
+        return len(events(Allowed(made.facts, "member", ["personalization"], now)))
+
+    assert learned(NOW - timedelta(seconds=1)) == SESSIONS
+    assert learned(NOW) == learned(NOW + timedelta(days=1)) == 0
+    assert learned(START - timedelta(seconds=1)) == 0  # nothing was said yet
 
 
 def test_a_small_catalogue_is_no_trouble(studio: mt.Studio) -> None:
-    every = events(studio.facts, NOW).filter(pl.col("title") < 6)
+    every = events(studio.source(home)).filter(pl.col("title") < 6)
     cut = every["at"].sort()[len(every) // 2]
     before = Histories.of(every.filter(pl.col("at") < cut))
-    labels = Labels(before, cut, [Popular().fit(before)], NOW)(studio.facts)
+    labels = Labels(before, cut, [Popular().fit(before)])(studio.source(home))
     assert set(labels["action"].to_list()) <= set(range(6))
 
 
 def test_labels_stand_before_their_play_and_see_only_what_was_before_the_cut(studio: mt.Studio) -> None:
-    every = events(studio.facts, NOW)
+    every = events(studio.source(home))
     cut = every["at"].sort()[int(0.8 * len(every))]
     before = Histories.of(every.filter(pl.col("at") < cut))
-    labels = Labels(before, cut, [Following().fit(before)], NOW)(studio.facts)
+    labels = Labels(before, cut, [Following().fit(before)])(studio.source(home))
     assert labels["at"].min() >= cut - timedelta(microseconds=1)  # type: ignore[operator]  # a time
     chosen = labels.filter(pl.col("y") == 1)
     assert len(chosen) == labels["group"].n_unique()
@@ -186,10 +191,23 @@ def test_guards_keep_their_promises() -> None:
 
 
 def test_a_reason_names_what_truly_pulled(studio: mt.Studio) -> None:
-    every = events(studio.facts, NOW)
+    every = events(studio.source(home))
     parts = {n: p.fit(Histories.of(every)) for n, p in recommenders().items() if n in ("following", "popular")}
     following = parts["following"]
     best = int(following.titles[following.scores([10]).argmax()])
     assert reason(studio, {"played_recently": [10]}, best, parts) == "because you watched Title 10"
     assert reason(studio, {}, best, {"popular": Popular()}) == "popular with members now"
     assert names(studio, [3, 99]) == {3: "Title 3"}
+
+
+def test_names_are_read_from_what_is_served_and_from_the_facts_only_where_they_must(
+    studio: mt.Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.publish()
+    studio.refresh()
+    newcomer = {"title": [TITLES], "name": ["Just in"], "at": [START], "known": [START]}
+    studio.append(Title, pl.DataFrame(newcomer))
+    assert names(studio, [TITLES, 3, 3, -1]) == {3: "Title 3", TITLES: "Just in"}
+    assert names(studio, []) == {}
+    monkeypatch.setattr(studio, "as_of", lambda *_: pytest.fail("a table was read for names that are served"))
+    assert names(studio, [44, 0]) == {0: "Title 0", 44: "Title 44"}

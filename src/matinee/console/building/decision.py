@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from matinee.console.building import evidence
-from matinee.console.building.desk import Desk
+from matinee.console.building.desk import Desk, unit_words
 from matinee.console.building.log_figures import LogFigures, first_chances, guard_rows, log_figures
 from matinee.console.figures import chance_figure, value_figure
 from matinee.console.formats import (
@@ -44,13 +44,13 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
     return DecisionPage(
         name=name,
         title=capitalize_first(decision.title),
-        unit=decision.unit,
+        unit=unit_words(decision),
         mode=decision.mode,
         mode_words=MODE_WORDS[decision.mode],
         lead=_lead(desk, decision, figures, live),
         sheet=_sheet(desk, decision, live, left.candidates if left else None),
         value=_value_chart(desk, decision, figures, releases),
-        value_missing=figures.why_not or _too_few(figures),
+        value_missing=figures.why_not or _too_few(decision, figures),
         release=release_panel(desk, decision, figures, query, allowed=allowed),
         arms=figures.arms,
         arms_note=_arms_note(decision, figures, live),
@@ -65,18 +65,21 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
             "chance",
             first_chances(desk, decision),
             of=f"what stood in slot 1 of {decision.slots}" if decision.slots > 1 else "what was chosen",
+            said="stood in slot 1" if decision.slots > 1 else "was chosen",
         ),
         releases=tuple(_release_row(r, i == 0) for i, r in enumerate(releases)),
         code=_code(decision, releases),
     )
 
 
-def _too_few(figures: LogFigures) -> str:
+def _too_few(decision: Decision, figures: LogFigures) -> str:
     shown = sum(p.value is not None for p in figures.points)
-    made = "on one day" if len(figures.points) == 1 else f"on {count(len(figures.points))} days"
-    return (
-        f"Choices with their whole reward were made {made}, {count(shown)} of them with enough units: two make a line."
+    there = (
+        "there is none yet"
+        if not shown
+        else f"so far there is one, {day(next(p.at for p in figures.points if p.value is not None))}"
     )
+    return f"A line needs two days on which enough {unit_words(decision)}s were decided for and the reward is whole; {there}."
 
 
 def facts_of(release: Release) -> ReleaseFacts:
@@ -91,17 +94,22 @@ def worth(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
     """What the live policy is worth against what it replaced, in per cent, and how that is known."""
     if figures.worth is not None and figures.compared is not None:
         units = sum(a.units for a in figures.arms if a.policy in figures.compared)
-        return figures.worth, f"Experiment, {plural(units, decision.unit)}"
+        return figures.worth, f"Experiment, {plural(units, unit_words(decision))}"
     if live is not None:
         # Judged on its own choices, a policy is compared with itself: that says nothing about its worth.
-        found = [e for e in desk.studio.evidence(decision.name, live.live.policy) if not evidence.of_itself(e)]
+        asked = desk.studio.evidence(decision.name, live.live.policy)
+        found = [e for e in asked if not evidence.of_itself(e)]
         if found:
             return evidence.relative(found[0]), evidence.method(found[0])
         if len(live.arms) > 1 and live.baseline.policy == live.live.policy:
             missing = "it is what others are compared with"
             return Estimate(None, unit="%", signed=True, refused=missing), "A challenger is being tried against it"
-    missing = "nothing is released" if live is None else "nothing is held back, and nothing was evaluated"
-    return Estimate(None, unit="%", signed=True, refused=missing), "Hold back a baseline, or evaluate it off-policy"
+        own = "it was judged on its own choices only" if asked else "it was never evaluated"
+        refused = Estimate(None, unit="%", signed=True, refused=f"nothing is held back to compare it with, and {own}")
+        return refused, "Hold back a baseline, or try a challenger against it"
+    return Estimate(
+        None, unit="%", signed=True, refused="nothing is released"
+    ), "Release a policy, and it can be judged"
 
 
 def _lead(desk: Desk, decision: Decision, figures: LogFigures, live: Release | None) -> str:
@@ -114,7 +122,8 @@ def _lead(desk: Desk, decision: Decision, figures: LogFigures, live: Release | N
         text = f"What **{live.live.policy}** is worth cannot be told yet: {value.refused}."
     else:
         said = f"{evidence.words(value)} in {unit} a choice against {base}"
-        text = f"**{live.live.policy}** is worth {said}, by {how[0].lower()}{how[1:]}."
+        by = "by " if figures.worth is not None else ""
+        text = f"**{live.live.policy}** is worth {said}, judged {by}{how[0].lower()}{how[1:]}."
     challenger = next((a.policy for a in live.arms if a.role == "challenger"), None)
     if challenger is not None:
         ahead = figures.ahead
@@ -139,10 +148,10 @@ def _sheet(desk: Desk, decision: Decision, live: Release | None, candidates: int
     guards = len(decision.guards)
     items = [
         SheetItem(
-            "Chooses, for each", f"{plural(decision.slots, thing)}, for {article(decision.unit)} {decision.unit}"
+            "Chooses, for each", f"{plural(decision.slots, thing)}, for {article(unit_words(decision))} {unit_words(decision)}"
         ),
         SheetItem("Among", among),
-        SheetItem("Reward", repr(decision.reward) if decision.reward is not None else "none declared"),
+        SheetItem("Reward", desk.reward_unit(decision) if decision.reward is not None else "none declared"),
         SheetItem("Guards", f"{guards}, before the draw and between slots" if guards else "none"),
         SheetItem("Mode", MODE_WORDS[decision.mode]),
     ]
@@ -174,7 +183,7 @@ def _value_chart(desk: Desk, decision: Decision, figures: LogFigures, releases: 
     first, last = figures.points[0].at, figures.points[-1].at
     marks = [(facts_of(r).at, f"release {r.number}") for r in releases if first <= facts_of(r).at <= last]
     unit = capitalize_first(desk.reward_unit(decision))
-    each_day = f"each day by itself, 95 % interval by {decision.unit}, for one look"
+    each_day = f"each day by itself, 95 % interval by {unit_words(decision)}, for one look"
     if figures.compared is not None:
         one, other = figures.compared
         estimate = figures.worth if figures.worth is not None else figures.ahead
@@ -209,7 +218,7 @@ def _arms_note(decision: Decision, figures: LogFigures, live: Release | None) ->
     if figures.srm is not None:
         fell = "as planned" if figures.srm >= 0.001 else "**not as planned: do not read the differences**"
         parts.append(
-            f"{capitalize_first(decision.unit)}s fell into the arms {fell} (sample ratio p = {figures.srm:.2g})."
+            f"{capitalize_first(unit_words(decision))}s fell into the arms {fell} (sample ratio p = {figures.srm:.2g})."
         )
     if figures.choices:
         whole = "have their whole reward"
@@ -219,7 +228,9 @@ def _arms_note(decision: Decision, figures: LogFigures, live: Release | None) ->
             parts.append(f"{large(figures.measured)} of {large(figures.choices)} choices {whole}; the rest is open.")
         parts.append(f"{count(figures.fell_back)} fell back.")
     if live is not None and len(live.arms) > 1:
-        parts.append(f"Each {decision.unit} stays in one arm; days count alike in every arm.")
+        parts.append(f"Each {unit_words(decision)} stays in one arm; days count alike in every arm.")
+    if decision.reward is not None:
+        parts.append(f"The reward of a choice is `{decision.reward!r}`.")
     return " ".join(parts)
 
 
@@ -306,7 +317,7 @@ def release_panel(
         query,
         [facts_of(r) for r in releases],
         policies,
-        unit=decision.unit,
+        unit=unit_words(decision),
         units=sum(a.units for a in figures.arms) or None,
         gates=gates,
         ask_reason=ask_reason,

@@ -71,7 +71,7 @@ class Desk:
             return made
 
     def forget(self) -> None:
-        """Drop what is kept: somebody acted, and wants to see it."""
+        """Drop what is kept: somebody acted and wants to see it, or was erased."""
         with self._lock:
             self._kept, self._making = {}, {}
         self.checkup.forget()
@@ -135,13 +135,18 @@ class Desk:
             seen: dict[str, dict[str, int]] = {}
             for choice in self.log.choices(decision=decision, limit=100):
                 for key, value in choice.context.items():
-                    if isinstance(value, str | int | float | bool) and key != "profiled":
+                    if isinstance(value, str | int | float | bool) and key not in ("profiled", "advice"):
                         counts = seen.setdefault(key, {})
                         counts[str(value)] = counts.get(str(value), 0) + 1
             order = sorted(seen, key=lambda k: -sum(seen[k].values()))
             return {k: max(seen[k], key=lambda v: seen[k][v]) for k in order[:5]}
 
         return self.kept(("context", decision), read)
+
+
+def unit_words(decision: Decision) -> str:
+    """What people call its unit: "title language" for `title_language`."""
+    return decision.unit.replace("_", " ")
 
 
 def as_value(text: str) -> Any:

@@ -19,6 +19,7 @@ from matinee.console.pages import (
     DecisionRow,
     Empty,
     Front,
+    Leverage,
     Need,
     Step,
 )
@@ -31,7 +32,8 @@ def front(desk: Desk) -> Front:
     kicker = f"{desk.title}, {_part_of_day(desk.now)}"
     if not studio.decisions:
         return Front(kicker, "", "", (), (), (), empty=_first_steps(bool(desk.own_facts())))
-    rows = tuple(_row(desk, d) for d in studio.decisions.values())
+    # The checks run beside this: they begin when the figures are made, or both would take longer.
+    rows, shared = figures(desk)
     looking = desk.checkup.findings() is None
     needs = tuple(needed(desk))
     return Front(
@@ -41,11 +43,16 @@ def front(desk: Desk) -> Front:
         decisions=rows,
         needs=needs,
         health=tuple(health(desk)),
-        leverage=leverage(desk),
+        leverage=shared,
         worth=_worth_chart(desk, rows),
         done_today=_done_today(desk),
         looking=looking,
     )
+
+
+def figures(desk: Desk) -> tuple[tuple[DecisionRow, ...], Leverage]:
+    """What takes long to make, and is kept for a while: each decision's row, and what they share."""
+    return tuple(_row(desk, d) for d in desk.studio.decisions.values()), leverage(desk)
 
 
 def _part_of_day(now: datetime) -> str:
@@ -156,7 +163,9 @@ def _worth_chart(desk: Desk, rows: Sequence[DecisionRow]) -> Chart | None:
     figures = log_figures(desk, decision)
     releases = desk.studio.releases.all(row.name)
     first, last = figures.points[0].at, figures.points[-1].at
-    marks = [(at, str(r.number)) for r in releases if first <= (at := datetime.fromtimestamp(r.at, UTC)) <= last]
+    marks = [
+        (at, f"release {r.number}") for r in releases if first <= (at := datetime.fromtimestamp(r.at, UTC)) <= last
+    ]
     unit = desk.reward_unit(decision)
     if figures.compared is not None:
         estimate = figures.worth or figures.ahead

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from matinee.console.building.desk import Desk
-from matinee.console.formats import count, length, moment, plural
+from matinee.console.formats import capitalize_first, count, length, moment, plural
 from matinee.console.pages import HealthRow, Lamp
 
 WEAK, OUT = 0.01, 0.5  # shares of an hour's choices that fell back
@@ -32,25 +32,27 @@ def health(desk: Desk) -> list[HealthRow]:
         hours = hours_of(desk, name)
         lamps = tuple(lamp(*hours.get(h, (0, 0))) for h in range(24))
         total, fell = sum(n for n, _ in hours.values()), sum(f for _, f in hours.values())
-        note = (
-            "no choice in 24 hours"
-            if not total
-            else "choices; none fell back"
-            if not fell
-            else f"choices; {count(fell)} fell back"
+        note = "nothing was asked in 24 hours" if not total else f"{count(fell) if fell else 'none'} fell back"
+        title = capitalize_first(desk.decision(name).title)
+        rows.append(
+            HealthRow(title, note, lamps, says(desk.now, lamps), plural(total, "choice") if total else "no choice")
         )
-        rows.append(HealthRow(name, note, lamps, says(desk.now, lamps), count(total)))
     oldest, segments = desk.log.oldest_unsealed()
     waits = "all sealed" if oldest is None else f"{length(desk.now - oldest)} behind"
     rows.append(
         HealthRow(
-            "Sealing", f"log to tables; {plural(segments, 'segment')} wait{'s' if segments == 1 else ''}", (), "", waits
+            "Sealing",
+            f"log to tables; {plural(segments, 'file')} to go" if segments else "log to tables",
+            (),
+            "",
+            waits,
         )
     )
     as_of = desk.studio.health().get("as_of")
     published = "nothing yet" if not as_of else f"{length(desk.now - datetime.fromisoformat(as_of))} ago"
     rows.append(HealthRow("Published", "online features and candidates", (), "", published))
-    rows.append(HealthRow("Quarantine", "rows that wait for a person", (), "", count(desk.studio.quarantine.count())))
+    held = desk.studio.quarantine.count()
+    rows.append(HealthRow("Quarantine", "waiting for a person", (), "", plural(held, "row") if held else "empty"))
     rows.append(_checks(desk))
     return rows
 

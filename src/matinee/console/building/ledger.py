@@ -7,7 +7,8 @@ from datetime import datetime
 import msgspec
 
 from matinee.choices import Choice, Outcome, Plan
-from matinee.console.building.desk import Desk
+from matinee.console.building.decision import MODE_WORDS
+from matinee.console.building.desk import Desk, unit_words
 from matinee.console.building.members import choice_rows, shown_value
 from matinee.console.formats import capitalize_first, chance, count, in_words, large, length, moment, plural
 from matinee.console.pages import Card, ChoicePage, Estimate, LedgerPage, OutcomeRow, SheetItem
@@ -49,7 +50,9 @@ def ledger_page(desk: Desk, query: LedgerQuery) -> LedgerPage:
     fresh = len(desk.log.fresh())
     items = (
         SheetItem("In the tables", f"{large(total)} choices"),
-        SheetItem("Waiting in the log", f"{plural(fresh, 'choice')}, {plural(segments, 'segment')}"),
+        SheetItem(
+            "Waiting in the log", f"{plural(fresh, 'choice')}, {plural(segments, 'file')}" if segments else "nothing"
+        ),
         SheetItem("Oldest that waits", "nothing waits" if oldest is None else f"{length(desk.now - oldest)} old"),
         SheetItem("Fell back, 24 h", _fell_back(desk)),
     )
@@ -95,7 +98,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
     names = desk.names(decision, wanted) if decision is not None else {str(i): str(i) for i in wanted}
     outcomes = desk.log.outcomes([choice])[choice.id]
     thing = decision.entity if decision is not None and decision.entity else "option"
-    unit = decision.unit if decision is not None else "unit"
+    unit = unit_words(decision) if decision is not None else "unit"
     kept_out = sum(len(v) for v in choice.blocked.values())
     return ChoicePage(
         id=choice.id,
@@ -105,7 +108,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
         sheet=(
             SheetItem("Policy", choice.policy or "none was released"),
             SheetItem("Arm", choice.arm or "none"),
-            SheetItem("Mode", choice.mode),
+            SheetItem("Mode", MODE_WORDS.get(choice.mode, choice.mode)),
             SheetItem("Left by the guards", plural(len(choice.candidates), thing)),
             SheetItem("Kept out", count(kept_out)),
             *([SheetItem("Candidates as of", moment(choice.items_at, desk.now))] if choice.items_at else []),
@@ -133,6 +136,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
         ),
         raw=_raw(choice),
         unit=str(choice.unit),
+        reward_unit=desk.reward_unit(decision) if decision is not None else "",
     )
 
 

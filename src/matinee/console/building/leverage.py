@@ -36,10 +36,19 @@ def leverage(desk: Desk) -> Leverage:
         made = f"{plural(facts, 'fact')} and {plural(columns, 'feature')} in {plural(sets, 'set')}, shared"
         note = f"{made}; {plural(report.decisions_live, 'decision')} live"
         lines = [(d, round(n)) for d, n in report.lines_a_decision.items() if round(n)]
-        items = tuple(SheetItem(capitalize_first(str(r["measure"])), str(r["value"])) for r in report.rows())
+        figures = {str(r["measure"]): str(r["value"]) for r in report.rows()}
+        # Domains by what people call them; one that only joins others to this studio takes no lines of its own.
+        figures["lines of domain code a decision"] = (
+            ", ".join(f"{_called(desk, d)} {count(n)}" for d, n in lines) or "–"
+        )
+        items = tuple(SheetItem(capitalize_first(label), value) for label, value in figures.items())
         return Leverage(note, THINGS, rows, _lines_chart(lines), items)
 
     return desk.kept(("leverage",), read, 120.0)
+
+
+def _called(desk: Desk, domain: str) -> str:
+    return (desk.studio.domains[domain].title or domain).lower()
 
 
 def _lines_chart(lines: list[tuple[str, int]]) -> Chart | None:

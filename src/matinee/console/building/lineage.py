@@ -133,7 +133,7 @@ def _walk(start: str, edges: list[Edge], *, forth: bool) -> list[tuple[str, str]
         for one in wave:
             for other, kind in near.get(one, ()):
                 if other != start and other not in found:
-                    found[other] = f"{kind} {one}"
+                    found[other] = f"{kind} {one.partition('://')[2]}"
                     reached.append(other)
         wave = reached
     return list(found.items())

@@ -182,13 +182,17 @@ def _arms(
     others = [p for p in table.policy if p not in roles]
     found = []
     order = {LIVE: 0, CHALLENGER: 1, BASELINE: 2}
-    for policy in [*sorted(deciding, key=lambda p: order.get(roles[p], 3)), *others]:
+    for policy in [*sorted(roles, key=lambda p: order.get(roles[p], 3)), *others]:
+        if policy not in code:  # released, and nobody was drawn into its arm yet
+            unasked = Estimate(None, refused="no choice yet")
+            found.append(Arm(policy, "no choice yet", roles[policy], 0.0, 0, 0, unasked, None, None))  # type: ignore[arg-type]  # one of the roles
+            continue
         mine = table.arm == code[policy]
         mean = means.get(code[policy])
         if mean is None:
             own = arm_means(done.arm, done.day, done.unit, done.reward, [code[policy]])
             mean = own.get(code[policy])
-        is_base = policy == base and len(deciding) > 1
+        is_base = policy == base and len(roles) > 1
         value = (
             Estimate(None, refused="no complete reward yet")
             if mean is None

@@ -75,12 +75,8 @@ class LogReader:
         """These columns of sealed choices, newest first; none when nothing was sealed."""
         import polars as pl
 
-        from matinee.ledger import CHOICES_SCHEMA
-
         if not self.studio.tables.exists("choices"):
-            empty = pl.from_arrow(CHOICES_SCHEMA.empty_table())
-            assert isinstance(empty, pl.DataFrame)
-            return empty.select(columns)
+            return _none(columns)
         needed = list(dict.fromkeys([*columns, "id", "at", "decision"]))
         rows = self.studio.tables.scan("choices", columns=needed)
         if decision:
@@ -93,8 +89,9 @@ class LogReader:
     def newest(self, columns: Sequence[str], decision: str, limit: int) -> pl.DataFrame:
         """Wide columns of the newest sealed choices: when they were made is looked up first, so that few are read."""
         times = self.sealed(["at"], decision=decision, limit=limit)
-        since = times["at"].min() if len(times) else None
-        return self.sealed(columns, decision=decision, since=since, limit=limit)  # type: ignore[arg-type]  # a datetime
+        if not len(times):
+            return _none(columns)
+        return self.sealed(columns, decision=decision, since=times["at"].min(), limit=limit)  # type: ignore[arg-type]  # a datetime
 
     # -- choices
 
@@ -241,6 +238,16 @@ class LogReader:
         rows = rows.filter((pl.col("at") > since) & (pl.col("at") <= now))
         hour = ((pl.col("at") - since).dt.total_seconds() // 3600).clip(0, 23).alias("hour")
         return rows.group_by("decision", hour).agg(pl.len().alias("n"), pl.col("fell").sum())
+
+
+def _none(columns: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
+    from matinee.ledger import CHOICES_SCHEMA
+
+    empty = pl.from_arrow(CHOICES_SCHEMA.empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    return empty.select(columns)
 
 
 def whole(logged: LoggedChoice) -> Choice:

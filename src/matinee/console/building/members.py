@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from matinee.choices import Choice, Id, Outcome
-from matinee.console.building.desk import Desk, as_value, safe_name
+from matinee.console.building.desk import Desk, as_value, safe_name, unit_words
 from matinee.console.formats import article, capitalize_first, count, moment, plural, verb
 from matinee.console.pages import (
     Card,
@@ -34,7 +34,7 @@ LEARN_BELOW = 0.25  # of an even share among what was allowed: the policy shows 
 def members_page(desk: Desk, name: str, missing: str | None) -> MembersPage:
     """The form that finds a unit, and for whom was decided lately."""
     decision = desk.decision(name) if name else desk.first_decision()
-    unit = decision.unit if decision else "member"
+    unit = unit_words(decision) if decision else "member"
     seen: dict[tuple[str, str], tuple[int, datetime]] = {}
     for who, which, at in desk.log.units(name, 2000):
         n, last = seen.get((who, which), (0, at))
@@ -78,7 +78,14 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
         missing = f"It cannot be decided now: {safe_name(wrong)}"
     title = capitalize_first(decision.title)
     when = f"as of {moment(at, desk.now)}, with the features held now" if at else "now"
-    lead = f"What this {decision.unit} would get {when}. A preview is never logged; drawn again, it may differ."
+    features, held = _features(desk, decision, unit)
+    choices = desk.log.choices(unit=query.unit, limit=ROWS)
+    lead = f"What this {unit_words(decision)} would get {when}. A preview is never logged; drawn again, it may differ."
+    if not held and not choices:
+        lead = (
+            f"**Nothing is held about this {unit_words(decision)}**, and nothing was decided: the id is new, mistyped or erased. "
+            f"This is what a newcomer would get {when}."
+        )
     if preview is not None and preview.as_posters:
         learn = sum(c.to_learn for c in preview.slots)
         if learn:
@@ -86,16 +93,16 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
             lead += f" {thing} of {count(len(preview.slots))} {verb(learn)} there to learn from."
     return MemberPage(
         unit=query.unit,
-        unit_name=decision.unit,
+        unit_name=unit_words(decision),
         decision=decision.name,
         decisions=tuple(desk.studio.decisions),
-        headline=f"{title} for {decision.unit} {query.unit}",
+        headline=f"{title} for {unit_words(decision)} {query.unit}",
         lead=lead,
         context=tuple(shown.items()),
         at=query.at,
         preview=preview,
-        features=_features(desk, decision, unit),
-        choices=choice_rows(desk, desk.log.choices(unit=query.unit, limit=ROWS)),
+        features=features,
+        choices=choice_rows(desk, choices),
         error=error,
         missing=missing,
     )
@@ -214,8 +221,9 @@ def _drivers(
     return tuple((str(name), float(points)) for name, points in strongest)
 
 
-def _features(desk: Desk, decision: Decision, unit: Id) -> tuple[FeatureRow, ...]:
-    rows = []
+def _features(desk: Desk, decision: Decision, unit: Id) -> tuple[tuple[FeatureRow, ...], bool]:
+    """Each feature of the unit, and whether any says something: that of nobody is empty, no, or nought."""
+    rows, held = [], False
     for name, features in sorted(desk.studio.features.items()):
         if features.key != decision.unit:
             continue
@@ -223,9 +231,11 @@ def _features(desk: Desk, decision: Decision, unit: Id) -> tuple[FeatureRow, ...
             values = desk.studio.features_of(name, unit)
         except MatineeError as error:
             rows.append(FeatureRow(name, "not readable", str(error)))
+            held = True
             continue
+        held |= any(bool(v) and v == v for v in values.values())  # a number that is none is not itself
         rows += [FeatureRow(name, one, shown_value(values.get(one))) for one in features.names]
-    return tuple(rows)
+    return tuple(rows), held
 
 
 def shown_value(value: Any) -> str:
@@ -255,7 +265,7 @@ def choice_rows(desk: Desk, choices: list[Choice]) -> tuple[ChoiceRow, ...]:
     outcomes = desk.log.outcomes(choices)
     names: dict[str, dict[str, str]] = {}
     for decision in {c.decision for c in choices} & desk.studio.decisions.keys():
-        shown_ids = [i for c in choices if c.decision == decision for i in c.action[:4]]
+        shown_ids = [i for c in choices if c.decision == decision for i in c.action]
         names[decision] = desk.names(desk.decision(decision), shown_ids)
     rows = []
     for c in choices:

@@ -85,7 +85,7 @@ def _held_back(desk: Desk) -> list[Need]:
                     text,
                     title,
                     f"/decisions/{name}#release",
-                    "Release one",
+                    "Release one" if made else "See what it needs",
                 )
             )
             continue

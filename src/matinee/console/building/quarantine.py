@@ -7,7 +7,9 @@ same reasons are shown, asked about and acted upon as one.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from matinee.console.building.desk import Desk
 from matinee.console.formats import capitalize_first, count, plural, verb
@@ -16,6 +18,7 @@ from matinee.console.source import QuarantineQuery
 from matinee.quarantine import Held
 
 SHOWN, SETS = 8, 12
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(\+00:00|Z)")  # pages say UTC at their foot
 
 
 @dataclass
@@ -122,13 +125,21 @@ def _shown(desk: Desk, one: Alike) -> QuarantineBatch:
         if len(held) >= SHOWN:
             break
     columns = tuple(dict.fromkeys(c for h in held for c in h.row))[:12]
-    sample = tuple(
-        (tuple("–" if h.row.get(c) is None else str(h.row[c])[:40] for c in columns), "; ".join(h.reasons))
-        for h in held
-    )
+    sample = tuple((tuple(_cell(h.row.get(c)) for c in columns), "; ".join(h.reasons)) for h in held)
     title = f"{plural(one.rows, 'row')} of {one.fact}"
     more = max(0, one.rows - len(held))
     return QuarantineBatch(one.fact, one.name, len(one.batches), _sources(one), one.rows, title, columns, sample, more)
+
+
+def _cell(value: Any) -> str:
+    """A value of a row as it came; a time without the fractions of its second, where it has its zone."""
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))[:40]
+    if isinstance(value, str) and _TIME.fullmatch(value):
+        return f"{value[:10]} {value[11:19]}"
+    return str(value)[:40]
 
 
 def _question(kind: str, batch: QuarantineBatch) -> Act:

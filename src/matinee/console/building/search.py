@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from matinee.console.building.desk import Desk
-from matinee.console.formats import capitalize_first, count
+from matinee.console.formats import capitalize_first, count, plural
 from matinee.console.pages import Hit, SearchPage
 
 if TYPE_CHECKING:
@@ -61,13 +61,15 @@ def _rank(low: str, *names: str) -> int | None:
 def _note(desk: Desk, kind: str, name: str) -> str:
     if kind == "fact" and desk.studio.tables.exists(name):
         return f"{count(desk.studio.tables.rows(name))} rows"
-    return {
-        "fact": "no rows yet",
-        "features": "a feature set",
-        "model": "a model",
-        "policy": "a policy",
-        "experiment": "an experiment",
-    }[kind]
+    if kind == "fact":
+        return "no rows yet"
+    if kind == "features":
+        return (
+            f"{plural(len(desk.studio.features[name.partition('@')[0]].names), 'feature')}"
+            if name.partition("@")[0] in desk.studio.features
+            else "no longer declared"
+        )
+    return "what it is made from, and what uses it"
 
 
 def _titles(desk: Desk, low: str) -> list[tuple[int, Hit]]:

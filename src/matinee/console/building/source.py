@@ -29,6 +29,7 @@ from matinee.console.pages import (
     Shell,
 )
 from matinee.console.release_panel import shares
+from matinee.console.render import load_templates
 from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ class StudioSource:
 
     def __init__(self, studio: Studio) -> None:
         self.studio, self.desk = studio, Desk(studio)
+        studio.forgetting.append(self.desk.forget)
+
+    def warm(self) -> None:
+        """Make what the first page needs before somebody asks for it: templates, and the figures that are kept."""
+        load_templates()
+        fronts.figures(self.desk)
+        self.shell()
 
     def shell(self) -> Shell:
         """What stands around every page."""

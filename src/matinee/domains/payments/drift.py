@@ -77,12 +77,6 @@ class Drift:
         )  # fmt: skip
         return out
 
-    def observe(self, processor: int, segment: int, logit: float, approved: bool) -> None:
-        """Take in one answer: index of the processor, segment of the payment, the model's static log-odds."""
-        expected, fade = 1.0 / (1.0 + np.exp(-logit)), np.exp(-1.0 / self.memory)
-        self.surplus[processor, segment] = self.surplus[processor, segment] * fade + float(approved) - expected
-        self.spread[processor, segment] = self.spread[processor, segment] * fade + expected * (1.0 - expected)
-
 
 @numba.njit(cache=True)
 def _replay(logits, segments, action, approved, surplus, spread, fade, prior, strength, out):  # type: ignore[no-untyped-def]

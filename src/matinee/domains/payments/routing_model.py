@@ -128,7 +128,11 @@ class RoutingModel:
         return sigmoid(self._logits(self._models, self._views(payments(attempts))))
 
     def predict(self, attempts: pl.DataFrame | Payments) -> Array:
-        """Chance of approval as of what was last observed, shape (rows, processors)."""
+        """Chance of approval as of the last attempt that was learned from, shape (rows, processors).
+
+        The filter stands still between trainings: a policy is what was saved and judged, the same in every server. Train
+        nightly, so that it is never more than a day behind.
+        """
         views = self._views(payments(attempts) if isinstance(attempts, pl.DataFrame) else attempts)
         return sigmoid(self._logits(self._models, views) + self.drift.shifts(self._segments_of(views["full"])))
 
@@ -140,22 +144,13 @@ class RoutingModel:
         Args:
             attempts: Rows in order of time, with `processor` and `approved`.
             static: Static chances to build on, shape (rows, processors), where they come from other models.
-            fresh: Begin with an empty filter rather than with what was last observed.
+            fresh: Begin with an empty filter rather than as training left it.
         """
         views = self._views(payments(attempts))
         logits = self._logits(self._models, views) if static is None else logit(static)
         action, approved = self._answers(attempts)
         drift = self.drift.emptied() if fresh else self.drift.copy()
         return sigmoid(logits + drift.replay(logits, self._segments_of(views["full"]), action, approved))
-
-    def observe(self, attempts: pl.DataFrame) -> None:
-        """Take in answers, in order of time, for a service that feeds them back to the model as they arrive.
-
-        A studio does not: what it serves decides by the filter as training left it, until it is trained again.
-        """
-        views = self._views(payments(attempts))
-        action, approved = self._answers(attempts)
-        self.drift.replay(self._logits(self._models, views), self._segments_of(views["full"]), action, approved)
 
     def save(self, folder: Path) -> None:
         """Write trees, columns and the state of the filter: JSON, LightGBM text, safetensors."""

@@ -224,9 +224,11 @@ def train(studio: mt.Studio, step: Callable[..., None] = lambda *_a: None) -> li
     policies = [studio.save_policy(artwork, mt.Uniform(), note="every picture alike: the baseline")]
     log = studio.choices("artwork")
     log = log.filter((pl.col("at") < mature_before(artwork, studio.clock())) & pl.col("fallback").is_null())
+    source = studio.source(artwork)
+    log = log.filter(pl.col("at") <= pl.col("at").quantile(LEARNED, "nearest"))
+    log = log.filter(source.allows(log["unit"]))
     if not len(log):
         return policies
-    log = log.filter(pl.col("at") <= pl.col("at").quantile(LEARNED, "nearest"))
     step(1, "learning what pictures earn")
     rows = rewarded_slots(studio, artwork, log).with_columns(pl.col("action").cast(int).alias("image"))
     tones = studio.as_of(Image).select("image", "tone")
@@ -238,6 +240,6 @@ def train(studio: mt.Studio, step: Callable[..., None] = lambda *_a: None) -> li
     record = {"learner": learned.kind, "showings": len(rows), "decision": "artwork"}
     until = log["at"].max()
     assert isinstance(until, datetime)
-    studio.keep("artwork-pictures", learned, facts=[Image, Played], record=record, learned_until=until)
+    studio.keep("artwork-pictures", learned, facts=source, record=record, learned_until=until)
     policies.append(studio.save_policy(artwork, mt.Thompson(learned, floor=0.05), note="each with the chance that it is the best"))
     return policies

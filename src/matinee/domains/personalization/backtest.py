@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import matinee as mt
 from matinee.domains.personalization.features import HISTORY
-from matinee.domains.personalization.home import events, recommenders
+from matinee.domains.personalization.home import events, home, recommenders
 from matinee.domains.personalization.recommenders import Recommender
 from matinee.domains.personalization.time_split import CUT, Answers, TimeCut
 from matinee.results import Table
@@ -66,9 +66,7 @@ def backtest(studio: mt.Studio, step: Callable[..., None] = lambda *_a: None) ->
     Raises:
         MatineeError: If fewer than 20 members have events on both sides of the cut.
     """
-    from matinee.training import Pinned
-
-    return split(events(Pinned(studio.facts), studio.clock()), recommenders(), step=step)
+    return split(events(studio.source(home)), recommenders(), step=step)
 
 
 def split(

@@ -7,7 +7,7 @@ from typing import Any
 
 import matinee as mt
 from matinee.domains.personalization.exploration import Exposure
-from matinee.domains.personalization.facts import Licence, Played, Rated, Tagged, Title
+from matinee.domains.personalization.facts import Licence, Played, Tagged, Title
 from matinee.domains.personalization.features import recent
 from matinee.domains.personalization.home import PERIOD, QUALIFIED, Profiled, _quantile, events
 from matinee.domains.personalization.home import names as names_of
@@ -45,10 +45,8 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None, *, layout: Layou
     """
     import polars as pl
 
-    from matinee.training import Pinned
-
-    source = Pinned(studio.facts)
-    every = events(source, studio.clock())
+    source = studio.source(front)
+    every = events(source)
     step(1, "learning how likely titles are to be played")
     cut = _quantile(every, PERIOD)
     earlier = Histories.of(every.filter(pl.col("at") < cut))
@@ -58,10 +56,10 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None, *, layout: Layou
     catalogue = Titles.of(studio.as_of(Title), moods(source))
     step(1, "finding what is near to what")
     model = PageModel.fit(recommender().fit(everything), catalogue, everything, relevance=relevance)
-    studio.keep("front-page", model, facts=[Rated, Played, Title], record={"learner": "page", "decision": "front"})
+    studio.keep("front-page", model, facts=source, record={"learner": "page", "decision": "front"})
     size = layout or Layout(row_temperature=0.15)
     plain = PageModel.fit(Popular().fit(everything), catalogue, everything, relevance=relevance)
-    studio.keep("front-popular", plain, facts=[Rated, Played, Title], record={"learner": "page", "decision": "front"})
+    studio.keep("front-popular", plain, facts=source, record={"learner": "page", "decision": "front"})
     return [
         studio.save_policy(front, Pages(plain, size), note="what is popular, in the same rows: the baseline"),
         studio.save_policy(front, Pages(model, size), note="whole pages, calibrated to the member"),

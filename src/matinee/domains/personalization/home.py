@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import matinee as mt
-from matinee.domains.personalization.facts import Licence, Member, Opened, Played, Rated, Shown, Title
+from matinee.domains.personalization.facts import Licence, Opened, Played, Rated, Shown, Title
 from matinee.domains.personalization.features import profile, standing, taste
 from matinee.domains.personalization.recommenders import Following, Histories, Popular, Recommender, Together
 from matinee.domains.personalization.signals import MEMORIES, Memory, Place
@@ -58,32 +58,13 @@ home = mt.Decision(
 )
 
 
-def events(source: Any, now: datetime) -> pl.DataFrame:
-    """Plays, openings and ratings as `member`, `title`, `at`, of members who allow it now, in order of appending."""
+def events(source: Any) -> pl.DataFrame:
+    """Plays, openings and ratings as `member`, `title`, `at` in order of appending; of those who allow it, from `studio.source`."""
     import polars as pl
 
-    columns = ["member", "title", "at", "known", "seq"]
+    columns = ["member", "title", "at", "seq"]
     rows: pl.LazyFrame = pl.concat([source.scan(one, columns) for one in (Rated, Opened, Played)])
-    agreed = consenting(source, now)
-    return (
-        rows.filter(pl.col("member").is_in(agreed.implode()))
-        .sort("at", "seq")
-        .select("member", "title", "at")
-        .collect()
-    )
-
-
-def consenting(source: Any, now: datetime) -> pl.Series:
-    """Members whose newest word on personalization is yes, and still holds; profiles of kids are never among them."""
-    import polars as pl
-
-    said = source.scan(mt.Consent).filter((pl.col("purpose") == home.consent) & (pl.col("known") <= now))
-    newest: pl.DataFrame = said.sort("at", "known", "seq").collect().group_by("person", maintain_order=True).last()
-    holds = pl.col("granted") & (pl.col("until").is_null() | (pl.col("until") > now))
-    agreed = newest.filter(holds)["person"].cast(pl.Int64, strict=False).drop_nulls()
-    profiles = source.scan(Member, ["member", "kids", "at", "known", "seq"]).filter(pl.col("known") <= now)
-    latest = profiles.sort("at", "known", "seq").collect().unique("member", keep="last", maintain_order=True)
-    return agreed.filter(~agreed.is_in(latest.filter(pl.col("kids"))["member"].implode()))
+    return rows.sort("at", "seq").select("member", "title", "at").collect()
 
 
 def recommenders() -> dict[str, Recommender]:
@@ -102,24 +83,22 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     The ranker learns on the last tenth of time from recommenders that have not seen it; for serving the recommenders
     are fitted again on everything.
     """
-    from matinee.training import Pinned
-
-    source = Pinned(studio.facts)
-    every = events(source, studio.clock())
+    source = studio.source(home)
+    every = events(source)
     cut = _quantile(every, PERIOD)
     before = Histories.of(every.filter(_at() < cut))
     parts: dict[str, Recommender] = {}
     for name, one in recommenders().items():
         step(1, f"fitting {name}")
         parts[name] = one.fit(before)
-    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"], studio.clock())
+    labels = Labels(before, cut, [p for n, p in parts.items() if n != "popular"])
     step(1, "training the ranker")
     # Places, not scores: fitted again on everything, the recommenders' scores are on another scale.
     places = {n: Place(p, f"home-place-{n}@0") for n, p in parts.items()}
     vain = [Memory(what) for what in MEMORIES]
     for memory in vain:
         told = {"learner": memory.kind, "decision": "home"}
-        studio.keep(f"home-{memory.what}", memory, facts=[Shown, Played], record=told)
+        studio.keep(f"home-{memory.what}", memory, record=told)
     ranker = studio.train(
         home,
         mt.LightGBM(objective="lambdarank", trees=60, leaves=4, min_rows=100),
@@ -136,7 +115,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
         studio.keep(
             f"home-{name}",
             kept,
-            facts=[Rated, Opened, Played],
+            facts=source,
             record={"learner": one.kind, "events": len(every), "decision": "home"},
         )
         parts[name] = kept
@@ -155,7 +134,7 @@ def train(studio: mt.Studio, step: Progress = lambda *_a: None) -> list[str]:
     }
     uses = [f"model://{p.name}" for p in ranker.parts.values()]
     uses += [f"features://{f.name}@{f.hash[:10]}" for f in (standing, *ranker.needs)]
-    studio.keep("home-ranker", ranker, facts=[Rated, Opened, Played], uses=uses, record=record)
+    studio.keep("home-ranker", ranker, facts=source, uses=uses, record=record)
     # Warm enough that each can later be judged on the log of another: a cold policy meets too few of its own pages.
     baseline = mt.Mixture({mt.Softmax(parts["popular"], temperature=0.7): 0.7, mt.Uniform(): 0.3})
     step(1, "choosing how warm to draw")
@@ -224,8 +203,8 @@ class Labels:
     member and day, so that nobody's marathon outweighs the others.
     """
 
-    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender], now: datetime) -> None:
-        self.before, self.cut, self.proposing, self.now = before, cut, proposing, now
+    def __init__(self, before: Histories, cut: datetime, proposing: Sequence[Recommender]) -> None:
+        self.before, self.cut, self.proposing = before, cut, proposing
 
     def __call__(self, source: Any) -> pl.DataFrame:
         """Rows `unit`, `at`, `action`, `y`, `group`."""
@@ -235,7 +214,7 @@ class Labels:
         if pages["group"].n_unique() >= FEWEST_PAGES:
             return pages
         rng = np.random.default_rng(0)
-        after = events(source, self.now).filter(_at() >= self.cut)
+        after = events(source).filter(_at() >= self.cut)
         known = after.filter(pl.col("title").is_in(pl.Series(self.before.titles).implode()))
         firsts = (
             known.group_by("member", pl.col("at").dt.date().alias("day"), maintain_order=True)
@@ -270,10 +249,7 @@ class Labels:
         """Titles shown together to a member who allows it, and which of them were played, of pages that brought a play."""
         import polars as pl
 
-        agreed = consenting(source, self.now).implode()
-        shown = source.scan(Shown, ["member", "title", "at"]).filter(
-            (_at() >= self.cut) & pl.col("member").is_in(agreed)
-        )
+        shown = source.scan(Shown, ["member", "title", "at"]).filter(_at() >= self.cut)
         plays = source.scan(Played, ["member", "title", "seconds", "at"]).filter(pl.col("seconds") >= QUALIFIED)
         # A play belongs to the last page before it that showed its title.
         played = (
@@ -352,8 +328,19 @@ def why(studio: mt.Studio, request: mt.Request, title: Any) -> str:
 
 
 def names(studio: mt.Studio, ids: Sequence[int]) -> dict[int, str]:
-    """Names of titles."""
+    """Names of titles: as they were published for serving, which reads no table; from the facts where they were not."""
     import polars as pl
 
-    rows = studio.as_of(Title).filter(pl.col("title").is_in(list(ids)))
-    return dict(zip(rows["title"].to_list(), rows["name"].to_list(), strict=True))
+    wanted = np.array(list(ids), np.int64)
+    served = studio.live.candidates(home.name)
+    found: dict[int, str] = {}
+    if len(served) and len(wanted):
+        place = np.searchsorted(served.ids, wanted).clip(max=len(served) - 1)  # ids are published in order
+        there = served.ids[place] == wanted
+        called = zip(wanted[there].tolist(), served.columns["name"][place[there]].tolist(), strict=True)
+        found = {i: name for i, name in called if name}
+    missing = [i for i in wanted.tolist() if i not in found]
+    if missing:
+        rows = studio.as_of(Title).filter(pl.col("title").is_in(missing))
+        found |= dict(zip(rows["title"].to_list(), rows["name"].to_list(), strict=True))
+    return found

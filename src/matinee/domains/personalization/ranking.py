@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 import matinee as mt
-from matinee.domains.personalization.facts import Opened, Played, Rated, Shown
 from matinee.domains.personalization.features import standing
 from matinee.domains.personalization.home import FLOOR, events, home, recommenders, situations, train, warmth
 from matinee.domains.personalization.recommenders import Histories
@@ -112,9 +111,8 @@ def signals(studio: mt.Studio, before: datetime, step: Progress = lambda *_a: No
     """
     import polars as pl
 
-    from matinee.training import Pinned
-
-    told = events(Pinned(studio.facts), studio.clock()).filter(pl.col("at") < before)
+    source = studio.source(home)
+    told = events(source).filter(pl.col("at") < before)
     histories = Histories.of(told)
     made: dict[str, Storable] = {}
     for name, one in recommenders().items():
@@ -124,7 +122,7 @@ def signals(studio: mt.Studio, before: datetime, step: Progress = lambda *_a: No
     made["home-language"] = Language()
     for name, scorer in made.items():
         kind = {"learner": scorer.kind, "decision": "home"}
-        studio.keep(name, scorer, facts=[Rated, Opened, Played, Shown], record=kind)
+        studio.keep(name, scorer, facts=source if isinstance(scorer, Place) else (), record=kind)
     return made
 
 

@@ -83,11 +83,11 @@ def test_bad_lines(studio: mt.Studio, tmp_path: Path) -> None:
 
 def test_what_was_opened_is_a_history_to_learn_from(studio: mt.Studio, tmp_path: Path) -> None:
     from matinee.domains.personalization.features import recent, taste
-    from matinee.domains.personalization.home import events
+    from matinee.domains.personalization.home import events, home
 
     split(tmp_path / "m")
     import_mind(studio, tmp_path / "m")
-    told = events(studio.facts, studio.clock())
+    told = events(studio.source(home))
     assert told.select("member", "title").rows() == [(13740, 55528), (13740, 19639), (13740, 61837)]
     labels = pl.DataFrame(
         {"member": [13740], "at": [studio.clock()]}, schema_overrides={"at": pl.Datetime("us", "UTC")}
