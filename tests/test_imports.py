@@ -29,7 +29,8 @@ LAYERS = [
     {"evaluate", "experiments"},
     {
         "domain", "releases", "releasing",
-        "rewarded", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "unit_features", "studio",
+        "rewarded", "replay", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live",
+        "unit_features", "studio",
         "doctor", "testing", "trial", "online",
     },
     {"serve", "console", "worlds"},

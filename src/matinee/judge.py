@@ -14,22 +14,21 @@ from units whose consent for the decision's purpose is in force.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matinee import catalogue
 from matinee.decisions import Decision
-from matinee.draw import FUNCTION, Limit, average_chances, fill_slots
 from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, estimate_all, slate_terms, terms
 from matinee.evaluate.intervals import Interval, skewed_interval
-from matinee.exceptions import RefusedError, UnknownNameError
-from matinee.policies import Candidates, Policy, Request
+from matinee.exceptions import RefusedError
+from matinee.policies import Policy
+from matinee.replay import WALKED_COLUMNS, Walked, drawn_alone, walk
 from matinee.results import Table, number
-from matinee.rewarded import mature_before, rewarded_slots
+from matinee.rewarded import SLOT_COLUMNS, mature_before, rewarded_slots
 from matinee.times import from_us
 from matinee.training import Pinned, denied
 from matinee.workshop import Learned, learned_until
@@ -37,15 +36,12 @@ from matinee.workshop import Learned, learned_until
 if TYPE_CHECKING:
     import polars as pl
 
-    from matinee.features import Features
     from matinee.studio import Studio
 
 Array = np.ndarray[Any, Any]
 LEARNED = "the policy learned from them, or they are older than what it learned from"
 SHARED = "what followed them may have been learned as the reward of a choice before them"
 RESOLUTION = timedelta(microseconds=1)
-DRAWS = 16  # slates over which chances in a slot are averaged, whatever stands above it
-GENERATIONS = 64  # candidate columns are rebuilt for at most so many different generations
 
 
 @dataclass(frozen=True)
@@ -201,9 +197,9 @@ def evaluate(
         )
         return _kept(studio, result, record)
     slots = log.rewards.shape[1]
-    drawn = _drawn_alone(studio, decision, log, seed)
-    walked = _walk(studio, decision, ready, log.frame, slots, seed + 1)
-    other = None if rival is None else _walk(studio, decision, rival, log.frame, slots, seed + 1)
+    drawn = drawn_alone(studio, decision, log.frame, slots, seed)
+    walked = walk(studio, decision, ready, log.frame, slots, seed + 1)
+    other = None if rival is None else walk(studio, decision, rival, log.frame, slots, seed + 1)
     data = _weighed(decision, log, walked, drawn, q, name, seed)
     base = None if other is None else _weighed(decision, log, other, drawn, q, against, seed)
     result = _result(decision, log, name, data, base, against, thresholds or Thresholds())
@@ -261,7 +257,7 @@ class _Log:
 def _log(studio: Studio, decision: Decision, since: datetime | None, until: datetime, learned: Learned) -> _Log:
     import polars as pl
 
-    choices = studio.choices(decision.name, since=since)
+    choices = studio.choices(decision.name, since=since, columns=[*SLOT_COLUMNS, *WALKED_COLUMNS])
     left_out: dict[str, int] = {}
 
     def keep(frame: pl.DataFrame, condition: pl.Expr, why: str) -> pl.DataFrame:
@@ -306,7 +302,8 @@ def _loose(studio: Studio, decision: Decision, since: datetime) -> list[str]:
     if decision.reward is None:
         return []
     horizon = decision.reward.horizon
-    before = set(studio.choices(decision.name, since=since - horizon, until=since + RESOLUTION)["unit"].to_list())
+    asked = studio.choices(decision.name, since=since - horizon, until=since + RESOLUTION, columns=["unit"])
+    before = set(asked["unit"].to_list())
     found: set[str] = set()
     for fact in decision.reward.facts:
         if decision.unit in fact.schema.columns and before:
@@ -316,117 +313,8 @@ def _loose(studio: Studio, decision: Decision, since: datetime) -> list[str]:
     return sorted(found & {str(unit) for unit in before})
 
 
-@dataclass
-class _Walked:
-    """A policy along the log: conditional probabilities of what was logged, and its whole distribution by slot."""
-
-    chance: Array  # (n, slots)
-    alone: Array | None  # (n, slots): the same whatever stands above; None for one slot and where it is not known
-    matrices: list[Array]  # one (slots, candidates) a choice
-    candidates: list[Array]  # ids as text, one array a choice
-    logged: list[Array]  # index of each logged action among the candidates
-
-
-def _walk(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFrame, slots: int, seed: int) -> _Walked:
-    features = _features(studio, decision, policy, frame)
-    tables = _generations(studio, decision, frame)
-    chance, alone = np.ones((len(frame), slots)), np.ones((len(frame), slots))
-    known, rng = slots > 1, np.random.default_rng(seed)
-    matrices, ids, logged = [], [], []
-    for i, row in enumerate(frame.iter_rows(named=True)):
-        names: list[str] = row["candidates"]
-        position = {name: k for k, name in enumerate(names)}
-        forced = np.array([position[a] for a in row["action"]], np.int64)
-        candidates = tables(row["items_at"], names)
-        context = json.loads(row["context"])
-        profiled = context.pop("profiled", True)
-        unit = features[i] if profiled else dict.fromkeys(features[i])
-        request = Request(decision.name, row["unit"], row["at"], context, unit)
-        groups: dict[str, list[int]] = json.loads(row["groups"]) if row["groups"] != "{}" else {}
-        limits = [Limit(np.array(groups[g.name], np.int64), g.n) for g in decision.guards if g.name in groups]  # type: ignore[attr-defined]
-        parts, open_ = policy.components(request, candidates), np.ones(len(names), np.bool_)
-        _, p, matrix = fill_slots(parts, open_, len(forced), limits=limits, forced=forced, full=True)
-        chance[i, : len(p)] = p
-        known = known and all(c.kind != FUNCTION for c in parts)
-        if known:
-            mean = average_chances(parts, open_, len(forced), limits=limits, draws=DRAWS, rng=rng)
-            alone[i, : len(forced)] = mean[np.arange(len(forced)), forced]
-        matrices.append(matrix)
-        ids.append(np.array(names))
-        logged.append(forced)
-    return _Walked(chance, alone if known else None, matrices, ids, logged)
-
-
-def _drawn_alone(studio: Studio, decision: Decision, log: _Log, seed: int) -> Array | None:
-    """Chance of each logged action in its slot, whatever stood above it, under the policy that drew it, (n, slots).
-
-    None where a policy is not in this studio (an imported log), or has no chances of that kind.
-    """
-    import polars as pl
-
-    slots = log.rewards.shape[1]
-    if slots == 1:
-        return None
-    chances = np.ones(log.rewards.shape)
-    for name in log.frame["policy"].unique().sort().to_list():
-        rows = (log.frame["policy"] == name).to_numpy()
-        try:
-            drew = studio.policy(name)
-        except UnknownNameError:
-            return None
-        walked = _walk(studio, decision, drew, log.frame.filter(pl.Series(rows)), slots, seed)
-        if walked.alone is None:
-            return None
-        # The slots that did stand above are one more draw: what was drawn has a chance.
-        chances[rows] = (DRAWS * walked.alone + walked.chance) / (DRAWS + 1)
-    return chances
-
-
-def _features(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """The unit's features for each choice, as of its own time."""
-    import polars as pl
-
-    needed: dict[str, Features] = {f.name: f for s in policy.scorers() for f in s.needs if f.key == decision.unit}
-    if not needed:
-        return [{} for _ in range(len(frame))]
-    integer = len(frame) > 0 and frame["unit_type"][0] == "int"
-    labels = frame.select(pl.col("unit").cast(pl.Int64 if integer else pl.String).alias(decision.unit), pl.col("at"))
-    columns = [one.batch(studio.facts, labels).select(one.names) for one in needed.values()]
-    return pl.concat(columns, how="horizontal").to_dicts() if columns else []
-
-
-def _generations(studio: Studio, decision: Decision, frame: pl.DataFrame) -> Any:
-    """Finds the candidates' columns of a generation: `find(items_at, names) -> Candidates`."""
-
-    if decision.options is not None:
-        options = decision.options.candidates()
-        index = {str(i): k for k, i in enumerate(options.ids.tolist())}
-        return lambda at, names: options.take(np.array([index[n] for n in names], np.int64))
-    entity = catalogue.entity_of(decision, studio.facts)
-    item = [f for f in studio.features.values() if f.key == entity.schema.key and f.key != decision.unit]
-    times = sorted(set(frame["items_at"].drop_nulls().to_list()))
-    if len(times) > GENERATIONS:
-        raise RefusedError(
-            f"the choices saw {len(times)} generations of candidates, must be at most {GENERATIONS} in one evaluation: "
-            "narrow it with since= and until="
-        )
-    built: dict[datetime | None, tuple[Candidates, dict[str, int]]] = {}
-
-    def table(at: datetime | None) -> tuple[Candidates, dict[str, int]]:
-        if at not in built:
-            made = catalogue.build(decision, studio.facts, item, at or frame["at"].min())  # type: ignore[arg-type]
-            built[at] = made, {str(i): k for k, i in enumerate(made.ids.tolist())}
-        return built[at]
-
-    def find(at: datetime | None, names: Sequence[str]) -> Candidates:
-        candidates, index = table(at)
-        return candidates.take(np.array([index[n] for n in names], np.int64))
-
-    return find
-
-
 def _weighed(
-    decision: Decision, log: _Log, walked: _Walked, drawn: Array | None, q: Any, name: str, seed: int
+    decision: Decision, log: _Log, walked: Walked, drawn: Array | None, q: Any, name: str, seed: int
 ) -> Logged | SlateLog:
     frame = log.frame
     cluster = frame.select(_cluster()).to_series().to_numpy()
@@ -454,7 +342,7 @@ def _cluster() -> pl.Expr:
     return pl.coalesce("cluster", "unit")
 
 
-def _expected(log: _Log, walked: _Walked, cluster: Array, q: Any, seed: int) -> tuple[Array, Array]:
+def _expected(log: _Log, walked: Walked, cluster: Array, q: Any, seed: int) -> tuple[Array, Array]:
     """Expected reward of what was logged and of the policy, by slot, from clusters other than the row's own.
 
     Without a model of the caller's: the rate of an action (shrunk to the mean, as by 20 more rows) times the strength of
@@ -504,7 +392,7 @@ def _slot_means(log: _Log, rows: Array) -> Array:
 
 
 def _modelled(
-    log: _Log, walked: _Walked, q: Any, folds: Array, own: Array, expected: Array, seed: int
+    log: _Log, walked: Walked, q: Any, folds: Array, own: Array, expected: Array, seed: int
 ) -> tuple[Array, Array]:
     """With a model of the caller's: context and action as columns, cross-fitted in the folds given."""
     import polars as pl
