@@ -24,9 +24,9 @@ from matinee.evaluate import Evidence, Logged, SlateLog, Thresholds, estimate, e
 from matinee.evaluate.intervals import Interval, skewed_interval
 from matinee.exceptions import RefusedError
 from matinee.policies import Policy
-from matinee.replay import Walked, drawn_alone, walk
+from matinee.replay import WALKED_COLUMNS, Walked, drawn_alone, walk
 from matinee.results import Table, number
-from matinee.rewarded import mature_before, rewarded_slots
+from matinee.rewarded import SLOT_COLUMNS, mature_before, rewarded_slots
 from matinee.times import from_us
 from matinee.training import Pinned, denied
 from matinee.workshop import Learned, learned_until
@@ -270,7 +270,7 @@ class _Log:
 def _log(studio: Studio, decision: Decision, since: datetime | None, until: datetime, learned: Learned) -> _Log:
     import polars as pl
 
-    choices = studio.choices(decision.name, since=since)
+    choices = studio.choices(decision.name, since=since, columns=[*SLOT_COLUMNS, *WALKED_COLUMNS])
     left_out: dict[str, int] = {}
 
     def keep(frame: pl.DataFrame, condition: pl.Expr, why: str) -> pl.DataFrame:
@@ -315,7 +315,8 @@ def _loose(studio: Studio, decision: Decision, since: datetime) -> list[str]:
     if decision.reward is None:
         return []
     horizon = decision.reward.horizon
-    before = set(studio.choices(decision.name, since=since - horizon, until=since + RESOLUTION)["unit"].to_list())
+    asked = studio.choices(decision.name, since=since - horizon, until=since + RESOLUTION, columns=["unit"])
+    before = set(asked["unit"].to_list())
     found: set[str] = set()
     for fact in decision.reward.facts:
         if decision.unit in fact.schema.columns and before:

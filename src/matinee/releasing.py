@@ -50,8 +50,7 @@ def release(
         raise ReleaseError("; ".join(f"gate '{g.name}' is not passed: {g.detail}" for g in failed))
     live = studio.releases.live(decision.name)
     arms = arms_after(live, name, share, baseline)
-    ramp = live is not None and any(a.policy == name and a.role == "challenger" for a in live.arms)
-    salt = live.salt if live is not None and ramp else f"{decision.name}:{name}"
+    salt = f"{decision.name}:{name}"  # of the challenger, whatever its share: a ramp only adds units to it
     notes = [
         note,
         without_evidence and f"without evidence: {without_evidence}",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matinee.studio import Studio
 
 Array = np.ndarray[Any, Any]
+# The columns of `choices` that are read here and in judging, beside those of their rewards.
+WALKED_COLUMNS = ("unit_type", "candidates", "groups", "fallback", "estimated")
 DRAWS = 16  # slates over which chances in a slot are averaged, whatever stands above it
 GENERATIONS = 64  # candidate columns are rebuilt for at most so many different generations
 
@@ -76,6 +78,16 @@ class Slates:
 
 
 def walk(studio: Studio, decision: Decision, policy: Policy, frame: pl.DataFrame, slots: int, seed: int) -> Walked:
+    """Ask a policy, through the code that serves, about every choice of a frame of `choices`.
+
+    Args:
+        studio: Whose facts, as of each choice's own time.
+        decision: What was decided.
+        policy: Whom to ask.
+        frame: Rows of the `choices` table.
+        slots: Slots of the widest of them.
+        seed: Of the slates over which chances are averaged.
+    """
     features = _features(studio, decision, policy, frame)
     tables = _generations(studio, decision, frame)
     chance, alone = np.ones((len(frame), slots)), np.ones((len(frame), slots))

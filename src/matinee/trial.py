@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ class Trial(Table):
 
     Attributes:
         release: Which release.
-        arms: One dict an arm: arm, policy, share, units, value, low, high.
+        arms: One dict an arm: arm, policy, share, units, value, and its 95% interval (Student's, over units): low, high. It
+            holds at one look; the readout's holds at any.
         readout: The challenger against the arm it must beat; None while there is one arm only.
     """
 
@@ -53,8 +55,8 @@ def trial(studio: Studio, decision: Decision, *, planned: int = PLANNED) -> Tria
     Raises:
         RefusedError: If the decision has no release, or none of its choices has a complete reward yet.
     """
-    import numpy as np
     import polars as pl
+    from scipy import special
 
     from matinee.experiments import Design, Sample, ratio_check, readout
 
@@ -82,7 +84,8 @@ def trial(studio: Studio, decision: Decision, *, planned: int = PLANNED) -> Tria
         if units >= 2:
             sample = Sample.of_rows(mine["unit"].to_numpy(), mine["reward"].to_numpy())
             samples[arm.name] = sample
-            half = 1.96 * float(np.sqrt(sample.variance / sample.units))
+            # Student's quantile: of few units the variance is a guess too.
+            half = float(special.stdtrit(units - 1, 0.975)) * math.sqrt(sample.variance / sample.units)
             value, low, high = sample.mean, sample.mean - half, sample.mean + half
         arms.append(
             {

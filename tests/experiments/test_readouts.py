@@ -13,6 +13,7 @@ from scipy import special
 
 from matinee.exceptions import BadInputError, MatineeError
 from matinee.experiments import Design, Guardrail, Sample, Verdict, cuped, power, ratio_check, readout, units_needed
+from matinee.experiments.boundaries import _sequence
 
 LOOKS = np.arange(1_000, 20_001, 200)
 PLANNED = Design(20_000, beyond=0.0)
@@ -45,6 +46,22 @@ def test_no_mixture_is_narrower_at_the_planned_size() -> None:
     best = float(OPEN.half_width(20_000, 1.0))
     for planned in (2_000, 10_000, 19_000, 21_000, 40_000):
         assert float(Design(planned, beyond=0.05).half_width(20_000, 1.0)) > best
+
+
+def test_a_sequence_that_takes_over_is_narrowest_at_twice_the_plan() -> None:
+    looks = np.arange(5_000, 60_001, 100)
+    for design, best in ((Design(10_000), 20_000), (Design(10_000, beyond=0.05), 10_000)):
+        mixed = _sequence(looks.astype(float), np.ones(len(looks)), design._mixture, design.beyond) * np.sqrt(looks)
+        assert looks[mixed.argmin()] == pytest.approx(best, abs=100)
+
+
+@pytest.mark.parametrize("beyond", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize("units", [100, 9_999, 10_000, 10_001, 50_000])
+def test_at_the_very_edge_of_the_interval_p_is_alpha(units: int, beyond: float) -> None:
+    design = Design(10_000, beyond=beyond)
+    half = float(design.half_width(units, 2.0))
+    p = design.p_value(half if math.isfinite(half) else 1e9, units, 2.0)
+    assert p == pytest.approx(0.05 if math.isfinite(half) else 1.0)
 
 
 def test_early_looks_are_wide_and_looks_beyond_are_open_or_closed() -> None:

@@ -125,6 +125,38 @@ def test_ramps_that_would_move_units_are_refused(arms: dict[str, float], says: s
         split.ramp(arms)
 
 
+def test_a_ramp_keeps_the_salt_that_placed_the_units() -> None:
+    split = Split("x@1", {"base": 0.9, "new": 0.1}, salt="since the first release")
+    wider = split.ramp({"base": 0.7, "new": 0.3})
+    assert wider.salt == split.salt
+    before = [u for u in UNITS if split.assign(u) == "new"]
+    assert before
+    assert all(wider.assign(u) == "new" for u in before)
+
+
+def test_an_arm_that_outgrows_its_part_takes_what_others_reach_last() -> None:
+    split = Split("x", {"base": 0.2, "a": 0.6, "b": 0.2})
+    assert [(s.arm, round(s.low, 9), round(s.high, 9)) for s in split.segments] == [
+        ("a", 0.0, 0.5), ("b", 0.5, 0.7), ("base", 0.7, 0.9), ("a", 0.9, 1.0),
+    ]  # fmt: skip
+    full = split.ramp({"base": 0.0, "a": 0.6, "b": 0.4})  # both stay, until the base has nothing left to give
+    assert {full.assign(u) for u in UNITS if split.assign(u) == "b"} == {"b"}
+    assert {full.assign(u) for u in UNITS if split.assign(u) == "a"} == {"a"}
+
+
+def test_a_ramp_that_would_put_units_back_whose_arm_does_not_shrink_is_refused() -> None:
+    """A new arm moves the parts that all arms grow into: units of `b` would go back to the base although it grows."""
+    split = Split("x", {"base": 0.9, "a": 0.05, "b": 0.05})
+    with pytest.raises(DeclarationError, match="would take units from 'b', whose share does not shrink"):
+        split.ramp({"base": 0.75, "a": 0.05, "b": 0.1, "c": 0.1})
+
+
+def test_each_edge_belongs_to_the_arm_on_its_right() -> None:
+    split = Split("x", {"a": 0.5, "b": 0.25, "c": 0.25})
+    assert [split._at(s.low) for s in split.segments] == [s.arm for s in split.segments]
+    assert split._at(0.0) == split.segments[0].arm
+
+
 def test_excluded_units_are_in_no_arm() -> None:
     split = Split("x", {"a": 0.5, "b": 0.5})
     found = split.assign_all(range(100), excluded=[u % 2 == 0 for u in range(100)])

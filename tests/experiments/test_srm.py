@@ -7,6 +7,7 @@ import pytest
 
 from matinee.exceptions import BadInputError, MatineeError
 from matinee.experiments import ratio_check
+from matinee.experiments.srm import RatioCheck
 
 HALVES = {"a": 0.5, "b": 0.5}
 
@@ -38,6 +39,11 @@ def test_evidence_of_a_mismatch_does_not_expire() -> None:
     late = ratio_check({"a": 100_700, "b": 100_300}, HALVES, earlier=early.p)
     assert not early.passed and not late.passed
     assert ratio_check({"a": 100_700, "b": 100_300}, HALVES).passed
+
+
+def test_a_p_of_exactly_one_in_a_thousand_passes() -> None:
+    assert RatioCheck({"a": 1}, {"a": 1.0}, 0.001, 1.0).passed
+    assert not RatioCheck({"a": 1}, {"a": 1.0}, 0.000999, 1.0).passed
 
 
 def test_unequal_and_many_arms() -> None:

@@ -228,3 +228,73 @@ def test_a_row_learned_just_after_publishing_counts_once() -> None:
         online.load(key, state)
     online.update(Played, late)
     assert online.read(42, day(5))["all"] == 2
+
+
+MOMENT = timedelta(microseconds=1)
+
+
+def online_and_batch(features: Features, source: MemorySource, t: datetime) -> list[dict[str, Any]]:
+    """What member 42 has at t: published at t and read, and by the batch plan."""
+    online = features.online()
+    online.load_joins(features.online_joins(source, t))
+    for key, state in features.online_states(source, t):
+        online.load(key, state)
+    labels = pl.DataFrame({"member": [42], "at": [t]}, schema_overrides={"at": pl.Datetime("us", "UTC")})
+    row = features.batch(source, labels).row(0, named=True)
+    return [dict(online.read(42, t)), {name: row[name] for name in features.names}]
+
+
+def test_a_midnight_itself_belongs_to_the_day_and_to_what_is_known_then() -> None:
+    def plays(played: pl.DataFrame) -> pl.DataFrame:
+        return played.group_by("member").agg(pl.len().cast(pl.Int64))
+
+    features = Features("member", n=f.nightly(plays, facts=[Played], returns=int))
+    midnight = play(2, 1.0, 2)
+    late = play(3, 1.0, 1, 2)
+    after = play(4, 1.0, 2) | {"at": day(2) + MOMENT, "known": day(2) + MOMENT}
+    source = MemorySource({Played: pl.DataFrame([play(1, 1.0, 1), midnight, late, after])})
+    for t, n in ((day(2) - MOMENT, 1), (day(2), 3), (day(2) + MOMENT, 3), (day(3) - MOMENT, 3), (day(3), 4)):
+        assert online_and_batch(features, source, t) == [{"n": n}, {"n": n}], t
+
+
+def test_a_join_says_what_is_known_at_that_very_moment() -> None:
+    features = Features("member", year=f.state(Title.year, of=f.last(Played.title)), last=f.last(Played.title))
+    titles = [{"title": 5, "year": y, "at": day(a), "known": day(k)} for y, a, k in ((1999, 0, 0), (2001, 1, 2))]
+    source = MemorySource({Played: pl.DataFrame([play(5, 1.0, 1)]), Title: pl.DataFrame(titles)})
+    for t, year in ((day(2) - MOMENT, 1999), (day(2), 2001)):
+        assert online_and_batch(features, source, t) == [{"year": year, "last": 5}] * 2
+    online = features.online()
+    online.update(Played, play(5, 1.0, 1))
+    for row in reversed(titles):  # in whatever order they come
+        online.update(Title, row)
+    assert [online.read(42, t)["year"] for t in (day(2) - MOMENT, day(2))] == [1999, 2001]
+
+
+def test_rows_at_the_edges_of_what_is_published_and_of_a_window() -> None:
+    features = Features("member", n=f.count(Played, "1d"), mean=f.mean(Played.seconds, "1d"), last=f.last(Played.title))
+    now = play(2, 30.0, 2)
+    oldest = play(1, 10.0, 1)  # at t - w: still inside
+    source = MemorySource({Played: pl.DataFrame([oldest, now])})
+    assert online_and_batch(features, source, day(2)) == [{"n": 2, "mean": 20.0, "last": 2}] * 2
+    before = day(2) - MOMENT
+    assert online_and_batch(features, source, before) == [{"n": 1, "mean": 10.0, "last": 1}] * 2
+    ahead = play(2, 30.0, 2, 1)  # known before it happens: waits, and is there at its own moment
+    source = MemorySource({Played: pl.DataFrame([oldest, ahead])})
+    online = features.online()
+    for key, state in features.online_states(source, before):
+        online.load(key, state)
+    assert [online.read(42, t)["n"] for t in (before, day(2), day(2) + MOMENT)] == [1, 2, 1]
+    assert online_and_batch(features, source, day(2)) == [{"n": 2, "mean": 20.0, "last": 2}] * 2
+
+
+def test_only_what_lies_ahead_is_held_back() -> None:
+    """A row at the state's own clock is visible: it is added up, and neither kept nor published one by one."""
+    online = fed(play(1, 1.0, 1), play(2, 1.0, 1), play(3, 1.0, 3, 1))
+    assert [row[0] for row in online.states[42].waiting] == [to_us(day(3))]
+
+
+def test_the_mean_of_none_is_none() -> None:
+    features = Features("member", mean=f.mean(Played.seconds, "1d"), n=f.count(Played, "1d"))
+    source = MemorySource({Played: pl.DataFrame([play(1, 10.0, 1)])})
+    assert online_and_batch(features, source, day(5)) == [{"mean": None, "n": 0}] * 2
+    assert features.online().read(7, day(1)) == {"mean": None, "n": 0}
