@@ -112,6 +112,22 @@ def test_the_front_says_how_it_is_and_what_waits(source: StudioSource) -> None:
     assert page.worth is not None and "home@2 brings" in page.worth.title
 
 
+def test_what_a_domain_brings_and_nobody_uses_stands_aside(source: StudioSource, studio: mt.Studio) -> None:
+    studio.use(mt.Domain("more", decisions=[mt.Decision("poster", unit="member", among=["a", "b"])]))
+    source.desk.forget()
+    page = source.front()
+    assert [r.name for r in page.decisions] == ["home", "retry"]
+    assert [(one.path, one.text) for one in page.idle] == [("/decisions/poster", "Poster")]
+    assert not any("poster" in n.title for n in page.needs)
+    assert "Poster" not in [r.name for r in page.health]
+    assert "/decisions/poster" not in [n.path for n in source.shell().nav]
+    studio.save_policy("poster", mt.Uniform())
+    source.desk.forget()
+    page = source.front()
+    assert page.idle == () and any("Nothing is released for `poster`" in n.title for n in page.needs)
+    assert "/decisions/poster" in [n.path for n in source.shell().nav]
+
+
 def test_the_front_does_not_wait_for_the_doctor_and_says_so(studio: mt.Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     let = threading.Event()
     broken = Report((Finding("models", "broken", "home-ranker@1 changed or missing on disk", "matinee train"),))

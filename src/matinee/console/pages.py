@@ -100,6 +100,7 @@ class Front:
     empty: Empty | None = None
     done_today: int = 0
     looking: bool = False
+    idle: tuple[NavItem, ...] = ()  # decisions that a domain brings and nobody uses
 
 
 # ---------------------------------------------------------------------------------------------------- decision page

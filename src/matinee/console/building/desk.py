@@ -83,8 +83,25 @@ class Desk:
         return self.studio.decision(name)
 
     def first_decision(self) -> Decision | None:
-        """The first decision that was declared."""
-        return next(iter(self.studio.decisions.values()), None)
+        """The first decision that is in use."""
+        return next(iter(self.in_use), None)
+
+    @property
+    def in_use(self) -> list[Decision]:
+        """Decisions that somebody made a policy for, or asks: a domain brings more. All of them while there is none."""
+        every = list(self.studio.decisions.values())
+        made = {n.data.get("decision") for n in self.studio.graph.nodes("policy")}
+
+        def asked(decision: Decision) -> bool:
+            return bool(self.kept(("asked", decision.name), lambda: self.log.choices(decision=decision.name, limit=1)))
+
+        return [d for d in every if d.name in made or asked(d)] or every
+
+    @property
+    def idle(self) -> list[Decision]:
+        """The other decisions."""
+        used = {d.name for d in self.in_use}
+        return [d for d in self.studio.decisions.values() if d.name not in used]
 
     def reward_unit(self, decision: Decision) -> str:
         """What the reward is measured in."""

@@ -20,6 +20,7 @@ from matinee.console.pages import (
     Empty,
     Front,
     Leverage,
+    NavItem,
     Need,
     Step,
 )
@@ -47,12 +48,13 @@ def front(desk: Desk) -> Front:
         worth=_worth_chart(desk, rows),
         done_today=_done_today(desk),
         looking=looking,
+        idle=tuple(NavItem(f"/decisions/{d.name}", capitalize_first(d.title)) for d in desk.idle),
     )
 
 
 def figures(desk: Desk) -> tuple[tuple[DecisionRow, ...], Leverage]:
     """What takes long to make, and is kept for a while: each decision's row, and what they share."""
-    return tuple(_row(desk, d) for d in desk.studio.decisions.values()), leverage(desk)
+    return tuple(_row(desk, d) for d in desk.in_use), leverage(desk)
 
 
 def _part_of_day(now: datetime) -> str:
@@ -134,13 +136,17 @@ def _lead(rows: Sequence[DecisionRow]) -> str:
         return f"{text} None can be judged yet; each row says what is missing."
     better = [r for r in judged if r.worth.told_apart and (r.worth.value or 0) > 0]
     worse = [r for r in judged if r.worth.told_apart and (r.worth.value or 0) < 0]
-    text += f" {capitalize_first(in_words(len(judged)))} of {in_words(len(rows))} decisions can be judged"
+    all_of_them = "both" if len(judged) == 2 else "all"
+    if len(judged) < len(rows) or len(rows) == 1:
+        text += f" {capitalize_first(in_words(len(judged)))} of {in_words(len(rows))} decisions can be judged"
+    else:
+        text += f" {capitalize_first(all_of_them)} decisions can be judged"
     if len(better) < len(judged):
         text += f"; {in_words(len(better))} {verb(len(better))} worth more than what was there before."
     elif len(judged) == 1:
         text += ", and it is worth more than what it replaced."
     else:
-        text += ", and all are worth more than what they replaced."
+        text += f", and {all_of_them} are worth more than what they replaced."
     if worse:
         text += f" **{', '.join(r.title for r in worse)}** {verb(len(worse))} worth less: look there first."
     return text

@@ -28,12 +28,12 @@ def lamp(n: int, fell: int) -> Lamp:
 def health(desk: Desk) -> list[HealthRow]:
     """One row a decision, then sealing, publishing, quarantine and the doctor's checks."""
     rows = []
-    for name in desk.studio.decisions:
-        hours = hours_of(desk, name)
+    for decision in desk.in_use:
+        hours = hours_of(desk, decision.name)
         lamps = tuple(lamp(*hours.get(h, (0, 0))) for h in range(24))
         total, fell = sum(n for n, _ in hours.values()), sum(f for _, f in hours.values())
         note = "nothing was asked in 24 hours" if not total else f"{count(fell) if fell else 'none'} fell back"
-        title = capitalize_first(desk.decision(name).title)
+        title = capitalize_first(decision.title)
         rows.append(
             HealthRow(title, note, lamps, says(desk.now, lamps), plural(total, "choice") if total else "no choice")
         )

@@ -68,7 +68,8 @@ def _weak_hours(desk: Desk) -> list[Need]:
 def _held_back(desk: Desk) -> list[Need]:
     """Failed gates: guards that are no longer those of the release, and decisions that nothing is released for."""
     out = []
-    for name, decision in desk.studio.decisions.items():
+    for decision in desk.in_use:
+        name = decision.name
         live = desk.studio.releases.live(name)
         title = capitalize_first(decision.title)
         if live is None:

@@ -54,8 +54,8 @@ class StudioSource:
     def shell(self) -> Shell:
         """What stands around every page."""
         listed = [
-            NavItem(f"/decisions/{name}", capitalize_first(d.title), str(i + 1))
-            for i, (name, d) in enumerate(list(self.studio.decisions.items())[:IN_NAV])
+            NavItem(f"/decisions/{d.name}", capitalize_first(d.title), str(i + 1))
+            for i, d in enumerate(self.desk.in_use[:IN_NAV])
         ]
         if listed:
             last = listed[-1]
