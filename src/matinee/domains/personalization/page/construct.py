@@ -5,7 +5,7 @@ conditional chance of each slot is exact. Where rows are drawn as well, the firs
 the row: the product over slots is the chance of the whole page, rows included.
 """
 
-# mypy: disable-error-code="no-untyped-call"  # kernels
+# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
