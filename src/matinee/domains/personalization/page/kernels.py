@@ -14,6 +14,7 @@ from matinee.domains.personalization.page.construct import DEAREST, FAR, LEAST_B
 from matinee.models.kernels import compiled
 
 NOTHING = 1e-200  # a sum of powers below this is made anew from the largest that is left
+PRUNED = 256  # titles after which standing rows that cannot be chosen any more are looked for
 
 
 @compiled
@@ -150,12 +151,13 @@ def keep_contracts(values, owner, shown, terms, rows, placed):
 
 
 @compiled
-def draw(weights, values, open_, limited, left, slots, uniforms, picked, chance):
+def draw(weights, values, even, open_, limited, left, slots, uniforms, picked, chance):
     """Fill slots from a mixture of softmaxes: `matinee.draw.fill_slots` for what a page needs, without its arrays.
 
     Args:
         weights: Of the softmaxes, shape (parts,).
         values: Their logits, shape (parts, titles).
+        even: Weight of one more part, the even one.
         open_: Which titles are left; changed.
         limited: Groups of titles, shape (limits, titles); -1 for none.
         left: What each group may still show, shape (limits, groups); changed.
@@ -166,60 +168,33 @@ def draw(weights, values, open_, limited, left, slots, uniforms, picked, chance)
         How many slots were filled.
     """
     parts, n = values.shape
-    powers, p, share = np.empty((parts, n)), np.zeros(n), np.zeros(parts)
-    remaining = 0
-    for i in range(n):
-        remaining += open_[i]
+    powers, p = np.empty((parts, n)), np.empty(n)
     for c in range(parts):
         largest = values[c].max()
         for i in range(n):
-            powers[c, i] = np.exp(values[c, i] - largest) if open_[i] else 0.0
+            powers[c, i] = np.exp(values[c, i] - largest)
+    remaining = n
     for k in range(min(slots, n)):
         if remaining == 0:
             return k
-        plain = True
-        for c in range(parts):
-            total = 0.0
-            own = powers[c]
+        u, run, choice = uniforms[k], 0.0, -1
+        rest = even / remaining
+        total = 0.0
+        for i in range(n):
+            total += powers[0, i]
+        if parts == 1 and total > NOTHING:
+            share = weights[0] / total
             for i in range(n):
-                total += own[i]
-            plain = plain and total > NOTHING
-            share[c] = weights[c] / total if total > NOTHING else -1.0
-        choice, run, u = -1, 0.0, uniforms[k]
-        if plain:
-            for i in range(n):
-                if open_[i]:
-                    step = 0.0
-                    for c in range(parts):
-                        step += share[c] * powers[c, i]
-                    if step > 0.0:
-                        run += step
-                        choice, chance[k] = i, step
-                        if u < run:
-                            break
+                step = share * powers[0, i] + rest
+                if open_[i] and step > 0.0:
+                    run += step
+                    choice, chance[k] = i, step
+                    if u < run:
+                        break
         else:
+            mixture(weights, values, powers, rest, open_, p)
             for i in range(n):
-                p[i] = 0.0
-            for c in range(parts):
-                if share[c] >= 0.0:
-                    for i in range(n):
-                        if open_[i]:
-                            p[i] += share[c] * powers[c, i]
-                    continue
-                # Everything left lies so far below what is taken that its power vanished: start from its own top.
-                best = -1
-                for i in range(n):
-                    if open_[i] and (best < 0 or values[c, i] > values[c, best]):
-                        best = i
-                total = 0.0
-                for i in range(n):
-                    if open_[i]:
-                        total += np.exp(values[c, i] - values[c, best])
-                for i in range(n):
-                    if open_[i]:
-                        p[i] += weights[c] * np.exp(values[c, i] - values[c, best]) / total
-            for i in range(n):
-                if open_[i] and p[i] > 0.0:
+                if p[i] > 0.0:
                     run += p[i]
                     choice, chance[k] = i, p[i]
                     if u < run:
@@ -241,6 +216,38 @@ def draw(weights, values, open_, limited, left, slots, uniforms, picked, chance)
                             for c in range(parts):
                                 powers[c, i] = 0.0
     return min(slots, n)
+
+
+@compiled
+def mixture(weights, values, powers, rest, open_, p):
+    """Writes the distribution over what is open into `p`: softmaxes, whose powers are 0 where closed, and `rest` each."""
+    n = len(open_)
+    for i in range(n):
+        p[i] = 0.0
+    for c in range(len(weights)):
+        total = 0.0
+        for i in range(n):
+            total += powers[c, i]
+        if total > NOTHING:
+            share = weights[c] / total
+            for i in range(n):
+                p[i] += share * powers[c, i]
+            continue
+        # Everything left lies so far below what is taken that its power vanished: start from its own top.
+        best = -1
+        for i in range(n):
+            if open_[i] and (best < 0 or values[c, i] > values[c, best]):
+                best = i
+        total = 0.0
+        for i in range(n):
+            if open_[i]:
+                total += np.exp(values[c, i] - values[c, best])
+        for i in range(n):
+            if open_[i]:
+                p[i] += weights[c] * np.exp(values[c, i] - values[c, best]) / total
+    for i in range(n):
+        if open_[i]:
+            p[i] += rest
 
 
 @compiled
@@ -385,7 +392,7 @@ def build(
             filled = take_in_order(groups, left, min(columns, size), picked[slots:], chance[slots:])
         else:
             give = owed if has_young and young_shown < budget else 0.0
-            parts = 1 + (give > 0.0) + (floor > 0.0)
+            parts = 1 + (give > 0.0)
             weights, points = np.empty(parts), np.zeros((parts, size))
             weights[0] = (1 - floor) * (1 - give)
             for i in range(size):
@@ -402,10 +409,8 @@ def build(
                 largest = points[0].max()
                 for i in range(size):
                     points[1, i] = 0.0 if young[pool[i]] else FAR + points[0, i] - largest
-            if floor > 0.0:
-                weights[parts - 1] = floor
             filled = draw(
-                weights, points, np.ones(size, np.bool_), groups, left, columns, uniforms[slots:], picked[slots:],
+                weights, points, floor, np.ones(size, np.bool_), groups, left, columns, uniforms[slots:], picked[slots:],
                 chance[slots:],
             )  # fmt: skip
         # It stands.
@@ -436,3 +441,107 @@ def build(
         slots += filled
         page += 1
     return page
+
+
+@compiled
+def gather(order, at, worth, begin, of_title, sizes, named, weight, steps, least, most, lists, lengths, value):
+    """Fill standing rows with their candidates, in the order given, until they are full; and what their places hold.
+
+    A row that cannot be among the best `most` any more is left as it is, with a value of -1: what it holds and what its
+    empty places can hold at most is worth less than what that many rows hold already.
+
+    Args:
+        order: Candidates, the largest `worth` first (in float32).
+        at: Of each candidate: which title it is; -1 for none of the catalogue.
+        worth: Of each candidate.
+        begin, of_title: Rows of title t are of_title[begin[t]:begin[t + 1]].
+        sizes: Titles of each row.
+        named: Rows that are wanted whatever they are worth.
+        weight: Of each row.
+        steps: Of the places that count.
+        least: A row of fewer is none.
+        most: Rows that will be taken by their value.
+        lists, lengths, value: Written: candidates of each row, how many, what the places that count hold times weight.
+    """
+    count, wide = lists.shape
+    tail = np.zeros(wide + 1)  # what places from here on can hold, of titles worth 1
+    padded = np.zeros(wide + 1)
+    for n in range(min(len(steps), wide) - 1, -1, -1):
+        padded[n] = steps[n]
+        tail[n] = tail[n + 1] + steps[n]
+    open_ = np.ones(count, np.bool_)
+    going = count
+    known = np.empty(count)
+    for o in range(len(order)):
+        i = order[o]
+        t = at[i]
+        if t < 0:
+            continue
+        for k in range(begin[t], begin[t + 1]):
+            r = of_title[k]
+            if open_[r]:
+                n = lengths[r]
+                lists[r, n] = i
+                value[r] += padded[n] * worth[i]
+                lengths[r] = n + 1
+                if n + 1 == min(wide, sizes[r]):
+                    open_[r] = False
+                    going -= 1
+        if going == 0:
+            break
+        if o % PRUNED == PRUNED - 1:
+            enough = 0
+            for r in range(count):
+                if not named[r] and lengths[r] >= least and value[r] >= 0.0:
+                    known[enough] = value[r] * weight[r]
+                    enough += 1
+            if enough < most:
+                continue
+            bar = np.partition(known[:enough], enough - most)[enough - most]
+            ceiling = worth[i] * (1 + 1e-6)  # the order is that of float32
+            for r in range(count):
+                if open_[r] and not named[r] and (value[r] + tail[lengths[r]] * ceiling) * weight[r] < bar:
+                    open_[r], value[r] = False, -1.0
+                    going -= 1
+    for r in range(count):
+        value[r] = value[r] * weight[r] if lengths[r] >= least and value[r] >= 0.0 else -1.0
+
+
+@compiled
+def falling(bits, order):
+    """Positions from the largest of some float32 to the smallest, given their bits; of equal ones the first comes first.
+
+    A radix sort of 11 bits at a time.
+    """
+    n = len(bits)
+    keys, other = np.empty(n, np.uint32), np.empty(n, np.uint32)
+    places = np.empty(n, order.dtype)
+    counts = np.zeros((3, 2048), np.int64)
+    for i in range(n):
+        b = bits[i]
+        # Rising for positive numbers and falling for negative ones, and all of it the other way round.
+        key = b if b >> np.uint32(31) else np.uint32(~b) & np.uint32(0x7FFFFFFF)
+        keys[i] = key
+        counts[0, key & np.uint32(2047)] += 1
+        counts[1, (key >> np.uint32(11)) & np.uint32(2047)] += 1
+        counts[2, key >> np.uint32(22)] += 1
+    for digit in range(3):
+        run = 0
+        for k in range(2048):
+            run, counts[digit, k] = run + counts[digit, k], run
+    for i in range(n):
+        to = counts[0, keys[i] & np.uint32(2047)]
+        counts[0, keys[i] & np.uint32(2047)] = to + 1
+        other[to], places[to] = keys[i], i
+    # Two more passes, the last into `order`.
+    second = np.empty(n, order.dtype)
+    for i in range(n):
+        digit = (other[i] >> np.uint32(11)) & np.uint32(2047)
+        to = counts[1, digit]
+        counts[1, digit] = to + 1
+        keys[to], second[to] = other[i], places[i]
+    for i in range(n):
+        digit = keys[i] >> np.uint32(22)
+        to = counts[2, digit]
+        counts[2, digit] = to + 1
+        order[to] = second[i]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -92,6 +92,11 @@ class PageModel:
         return at, np.flatnonzero(known[at] != self.titles.ids)
 
     @cached_property
+    def _strange_mixes(self) -> Array:
+        """Mixes of the titles that the recommender does not know."""
+        return np.ascontiguousarray(self.titles.mixes[self._places[1]])
+
+    @cached_property
     def _without_taste(self) -> Array:
         counts = np.log1p(self.popular)
         top_count = float(counts.max(initial=0.0))
@@ -123,7 +128,7 @@ class PageModel:
         places, strange = self._places
         found = known[places]
         if len(strange):
-            affinity = self.titles.mixes[strange] @ own / max(float(own @ own), 1e-9)
+            affinity = self._strange_mixes @ own / max(float(own @ own), 1e-9)
             found[strange] = float(np.median(known)) * (0.5 + np.clip(affinity, 0.0, 1.5))
         return np.asarray(found)
 
@@ -210,21 +215,28 @@ class PageModel:
 
         A row's value depends on its own titles only, so that leaving out titles nobody looked at keeps the choice.
         """
+        from matinee.domains.personalization.page.kernels import gather
+
         titles = self.titles
         count = len(titles.kinds)
-        lists, lengths, value = np.zeros((count, wide), np.int64), np.zeros(count, np.int64), np.zeros(count)
+        lists, lengths, value = np.empty((count, wide), np.int32), np.zeros(count, np.int32), np.zeros(count)
+        weight, named = np.zeros(count), np.zeros(count, np.bool_)
+        for kind, rows in titles.rows_of_kind.items():
+            weight[rows] = layout.weight(kind)
+        for provider in {c.provider for c in layout.contracts}:
+            named[titles.rows_of_provider.get(provider, [])] = True
+        most = CROWDED * layout.rows + int(named.sum())
         steps = layout.column_decay ** np.arange(layout.columns)
-        _gather()(order, at, worth, *titles.by_title, steps, lists, lengths, value)
-        value *= [layout.weight(kind) for kind in titles.kinds]
-        parties = {c.provider for c in layout.contracts}
-        whose = (key.partition("|")[0] if kind == "provider" else "" for kind, key in zip(titles.kinds, titles.keys, strict=True))
-        named = np.fromiter((owner in parties for owner in whose), np.bool_, count)
-        value[named] = np.inf
-        value[lengths < layout.least] = -1.0
-        best = np.argsort(-value, kind="stable")[: CROWDED * layout.rows + int(named.sum())]
+        gather(  # type: ignore[no-untyped-call]  # a kernel
+            order, at, worth, *titles.by_title, np.diff(titles.offsets), named, weight, steps, layout.least, most,
+            lists, lengths, value,
+        )  # fmt: skip
+        value[named & (value >= 0)] = np.inf
+        best = np.argsort(-value, kind="stable")[:most]
+        chosen = np.sort(best[value[best] > 0]).tolist()
         return [
-            _standing_row(titles.kinds[r], titles.keys[r], lists[r, : lengths[r]])
-            for r in np.sort(best[value[best] > 0]).tolist()
+            Row(kind, key, lists[r, : lengths[r]], genres=genres, provider=provider)
+            for r, (kind, key, genres, provider) in ((r, titles.standing[r]) for r in chosen)
         ]
 
     def _timely(self, request: Request, candidates: Candidates, order: Array, wide: int) -> list[Row]:
@@ -312,13 +324,6 @@ class PageModel:
         return f"PageModel({self.recommender!r}, {len(self.titles)} titles, {len(self.titles.kinds)} standing rows)"
 
 
-def _standing_row(kind: str, key: str, titles: Array) -> Row:
-    first, _, second = key.partition("|")
-    if kind == "provider":
-        return Row(kind, key, titles, genres=(second,) if second else (), provider=first)
-    return Row(kind, key, titles, genres=(first, second) if kind == "pair" else (first,))
-
-
 def _windows(starts: Array, ends: Array, now: int) -> tuple[Array, Array]:
     """When the present licence of each candidate began, and when the last that follows on without a gap ends.
 
@@ -359,33 +364,3 @@ def _near(recommender: Recommender, titles: Titles) -> Array:
             best = to_catalogue[top(own, NEAR)]
             near[where, : len(best)] = best
     return near
-
-
-@lru_cache(maxsize=1)
-def _gather() -> Callable[..., None]:
-    import numba
-
-    @numba.njit(cache=True)
-    def gather(order, at, worth, begin, of_title, steps, lists, lengths, value):  # type: ignore[no-untyped-def]
-        """Fill each standing row with its candidates, in the order given, until it is full; and what its places hold."""
-        wide = lists.shape[1]
-        full = 0
-        for i in order:
-            t = at[i]
-            if t < 0:
-                continue
-            for k in range(begin[t], begin[t + 1]):
-                r = of_title[k]
-                n = lengths[r]
-                if n < wide:
-                    lists[r, n] = i
-                    if n < len(steps):
-                        value[r] += steps[n] * worth[i]
-                    lengths[r] = n + 1
-                    if n + 1 == wide:
-                        full += 1
-            if full == len(lengths):
-                return
-
-    kernel: Callable[..., None] = gather
-    return kernel
