@@ -202,9 +202,10 @@ def rich_scene(seed: int, draw: st.DrawFn) -> tuple[Scene, Layout]:
         ))  # fmt: skip
     worth = draw(st.sampled_from([np.ones(n), rng.random(n) + 0.01, 10.0 ** rng.uniform(-300, 0, n)]))
     last = {row.name: rng.permutation(n)[: rng.integers(0, 5)] for row in rows if rng.random() < 0.3}
+    mixes, wanted = rng.dirichlet(np.ones(3), n) * (rng.random((n, 1)) < 0.8), np.array([0.7, 0.3, 0.0])
+    mixes, wanted = draw(st.sampled_from([(mixes, wanted), (mixes, np.zeros(3)), (np.zeros((n, 0)), np.zeros(0))]))
     at = whole(
-        rows, worth, rng.dirichlet(np.ones(3), n) * (rng.random((n, 1)) < 0.8),
-        draw(st.sampled_from([np.zeros(3), np.array([0.7, 0.3, 0.0])])), last=last,
+        rows, worth, mixes, wanted, last=last,
         limits=[Limit(rng.integers(-1, 4, n), int(rng.integers(1, 9))) for _ in range(draw(st.integers(0, 2)))],
         young=rng.random(n) < 0.3 if draw(st.booleans()) else None, share=draw(st.sampled_from([0.0, 0.3])),
         budget=draw(st.integers(0, 8)),

@@ -32,6 +32,15 @@ def boosted(title, begin, genre, share, price, calibration):
 
 
 @compiled
+def leaned(title, genre, share, bare, price, calibration):
+    """`boosted`, from genres laid out as a table."""
+    lean = -1.0
+    for k in range(genre.shape[1]):
+        lean += share[title, k] * price[genre[title, k]]
+    return 1.0 if bare[title] else max(1.0 + calibration * lean, LEAST_BOOST)
+
+
+@compiled
 def look(
     lists, starts, lengths, free, closed, worth, where, begin, genre, share, price, calibration, steps, seen, least, weight,
     stands_for, genre_rows, codes, above, diversity, values, read,
@@ -286,21 +295,25 @@ def build(
 ):  # fmt: skip
     """A whole page; how many rows it has. See `construct.construct` for what is drawn how."""
     count, n, columns = len(weight), len(worth), len(steps)
-    # Genres of these titles side by side, in the order of the pool: what `look` reads again and again lies together.
-    begin = np.zeros(n + 1, np.int32)
+    # Genres of these titles in the order of the pool, and as many for each: what is read again and again lies together, and
+    # no loop over them ends where the processor cannot foresee it. What is filled up has a share of 0.
+    width = 1
     for t in range(n):
-        begin[t + 1] = begin[t] + (begin_of[where[t] + 1] - begin_of[where[t]])
-    genre, share = np.empty(begin[n], np.int32), np.empty(begin[n])
+        width = max(width, begin_of[where[t] + 1] - begin_of[where[t]])
+    genre, share, bare = np.zeros((n, width), np.uint32), np.zeros((n, width)), np.zeros(n, np.bool_)
     for t in range(n):
         source = begin_of[where[t]]
-        for k in range(begin[t], begin[t + 1]):
-            genre[k], share[k] = genre_of[source], share_of[source]
-            source += 1
+        own = begin_of[where[t] + 1] - source
+        bare[t] = own == 0
+        for k in range(own):
+            genre[t, k], share[t, k] = genre_of[source + k], share_of[source + k]
     known = wanted.sum() > 0.0
     priced = known and calibration != 0.0
     seen_weight = 1.0
-    price = np.ones(len(wanted))
-    boost, fresh = np.ones(n), np.full(n, -1, np.int64)  # a title's boost, and for which row of the page it was made
+    price = np.ones(max(len(wanted), 1))  # one even where nothing has a genre: tables are filled up with genre 0
+    # The first titles of each row that are left, what their places hold of their worth, and each of them once.
+    fronts, held, filled = np.empty((count, places), np.int32), np.empty((count, places)), np.zeros(count, np.int64)
+    front, in_front, ahead, boost = np.empty(n, np.int32), np.zeros(n, np.bool_), 0, np.empty(n)
     closed, free = np.zeros(n, np.bool_), np.ones(count, np.bool_)
     starts = begins[:-1].copy()
     kept = np.zeros(places, np.int64)
@@ -328,31 +341,44 @@ def build(
         if priced:
             for g in range(len(wanted)):
                 price[g] = min(wanted[g] * seen_weight / max(mix[g], 1e-12), DEAREST)
+            still = 0
+            for k in range(ahead):
+                t = front[k]
+                if not closed[t]:
+                    boost[t] = leaned(t, genre, share, bare, price, calibration)
+                    front[still] = t
+                    still += 1
+            ahead = still
         # Which row.
         for r in range(count):
             values[r] = -1.0
             if not free[r]:
                 continue
-            value, filled, j, end = 0.0, 0, starts[r], begins[r + 1]
-            while j < end and filled < places:
-                t = titles[j]
-                read[t] = True
-                j += 1
-                if closed[t]:
-                    continue
-                if filled < columns:
-                    if fresh[t] != page:
-                        boost[t] = boosted(t, begin, genre, share, price, calibration)
-                        fresh[t] = page
-                    value += steps[filled] * worth[t] * boost[t]
-                kept[filled] = j - 1
-                filled += 1
-            if j - filled != starts[r]:
+            stale = page == 0
+            for k in range(filled[r]):
+                stale = stale or closed[fronts[r, k]]
+            if stale:
                 # What is on the page never leaves it: what was kept is moved up, not to be walked again.
-                starts[r] = j - filled
-                for k in range(filled - 1, -1, -1):
+                j, found, end = starts[r], 0, begins[r + 1]
+                while j < end and found < places:
+                    t = titles[j]
+                    read[t] = True
+                    if not closed[t]:
+                        kept[found], fronts[r, found] = j, t
+                        held[r, found] = steps[found] * worth[t] if found < columns else 0.0
+                        found += 1
+                        if not in_front[t]:
+                            in_front[t], front[ahead] = True, t
+                            ahead += 1
+                            boost[t] = leaned(t, genre, share, bare, price, calibration)
+                    j += 1
+                filled[r], starts[r] = found, j - found
+                for k in range(found - 1, -1, -1):
                     titles[starts[r] + k], stood[starts[r] + k] = titles[kept[k]], stood[kept[k]]
-            if filled >= least[r]:
+            value = 0.0
+            for k in range(min(filled[r], columns)):
+                value += held[r, k] * boost[fronts[r, k]]
+            if filled[r] >= least[r]:
                 times = 1 if codes[r] == above else 0
                 for k in range(stands_begin[r], stands_begin[r + 1]):
                     times += genre_rows[stands_for[k]]
@@ -389,7 +415,7 @@ def build(
             for i in range(size):
                 groups[g, i] = limited[g, pool[i]]
         if ordered[row]:
-            filled = take_in_order(groups, left, min(columns, size), picked[slots:], chance[slots:])
+            drawn = take_in_order(groups, left, min(columns, size), picked[slots:], chance[slots:])
         else:
             give = owed if has_young and young_shown < budget else 0.0
             parts = 1 + (give > 0.0)
@@ -397,10 +423,7 @@ def build(
             weights[0] = (1 - floor) * (1 - give)
             for i in range(size):
                 t = pool[i]
-                if fresh[t] != page:
-                    boost[t] = boosted(t, begin, genre, share, price, calibration)
-                    fresh[t] = page
-                points[0, i] = np.log(worth[t] * boost[t])
+                points[0, i] = np.log(worth[t] * leaned(t, genre, share, bare, price, calibration))
                 if stood[at[i]]:
                     points[0, i] += lasting
                 points[0, i] /= temperature
@@ -409,7 +432,7 @@ def build(
                 largest = points[0].max()
                 for i in range(size):
                     points[1, i] = 0.0 if young[pool[i]] else FAR + points[0, i] - largest
-            filled = draw(
+            drawn = draw(
                 weights, points, floor, np.ones(size, np.bool_), groups, left, columns, uniforms[slots:], picked[slots:],
                 chance[slots:],
             )  # fmt: skip
@@ -420,15 +443,15 @@ def build(
         for k in range(stands_begin[row], stands_begin[row + 1]):
             genre_rows[stands_for[k]] += 1
         chance[slots] *= certain
-        rows[page], counts[page], row_chance[page] = row, filled, certain
-        for i in range(filled):
+        rows[page], counts[page], row_chance[page] = row, drawn, certain
+        for i in range(drawn):
             t = pool[picked[slots + i]]
             picked[slots + i] = t
             closed[t] = True
             young_shown += len(young) > 0 and young[t]
             if known:
-                for k in range(begin[t], begin[t + 1]):
-                    mix[genre[k]] += looked[page] * steps[i] * share[k]
+                for k in range(width):
+                    mix[genre[t, k]] += looked[page] * steps[i] * share[t, k]
             for g in range(len(limited)):
                 spent = spent or (limited[g, t] >= 0 and left[g, limited[g, t]] <= 0)
         if known:
@@ -438,7 +461,7 @@ def build(
                 for t in range(n):
                     closed[t] = closed[t] or (limited[g, t] >= 0 and left[g, limited[g, t]] <= 0)
             spent = False
-        slots += filled
+        slots += drawn
         page += 1
     return page
 
