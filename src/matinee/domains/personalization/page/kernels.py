@@ -14,6 +14,7 @@ from matinee.domains.personalization.page.construct import DEAREST, FAR, LEAST_B
 from matinee.models.kernels import compiled
 
 NOTHING = 1e-200  # a sum of powers below this is made anew from the largest that is left
+FEW = 400  # titles of a row that is filled from its own titles rather than from all, once the others are full
 PRUNED = 256  # titles after which standing rows that cannot be chosen any more are looked for
 
 
@@ -467,7 +468,7 @@ def build(
 
 
 @compiled
-def gather(order, at, worth, begin, of_title, sizes, named, weight, steps, least, most, lists, lengths, value):
+def gather(order, at, worth, begin, of_title, offsets, members, named, weight, steps, least, most, lists, lengths, value):
     """Fill standing rows with their candidates, in the order given, until they are full; and what their places hold.
 
     A row that cannot be among the best `most` any more is left as it is, with a value of -1: what it holds and what its
@@ -478,7 +479,7 @@ def gather(order, at, worth, begin, of_title, sizes, named, weight, steps, least
         at: Of each candidate: which title it is; -1 for none of the catalogue.
         worth: Of each candidate.
         begin, of_title: Rows of title t are of_title[begin[t]:begin[t + 1]].
-        sizes: Titles of each row.
+        offsets, members: Titles of row r are members[offsets[r]:offsets[r + 1]].
         named: Rows that are wanted whatever they are worth.
         weight: Of each row.
         steps: Of the places that count.
@@ -487,45 +488,81 @@ def gather(order, at, worth, begin, of_title, sizes, named, weight, steps, least
         lists, lengths, value: Written: candidates of each row, how many, what the places that count hold times weight.
     """
     count, wide = lists.shape
+    sizes = offsets[1:] - offsets[:-1]
     tail = np.zeros(wide + 1)  # what places from here on can hold, of titles worth 1
     padded = np.zeros(wide + 1)
     for n in range(min(len(steps), wide) - 1, -1, -1):
         padded[n] = steps[n]
         tail[n] = tail[n + 1] + steps[n]
-    open_ = np.ones(count, np.bool_)
-    going = count
+    open_, small = np.ones(count, np.bool_), sizes <= FEW
+    going = 0  # rows of many titles that are not full
+    for r in range(count):
+        going += not small[r]
     known = np.empty(count)
+    after = len(order)
     for o in range(len(order)):
         i = order[o]
         t = at[i]
-        if t < 0:
+        if t >= 0:
+            for k in range(begin[t], begin[t + 1]):
+                r = of_title[k]
+                if open_[r]:
+                    n = lengths[r]
+                    lists[r, n] = i
+                    value[r] += padded[n] * worth[i]
+                    lengths[r] = n + 1
+                    if n + 1 == min(wide, sizes[r]):
+                        open_[r] = False
+                        going -= not small[r]
+        if o % PRUNED < PRUNED - 1:
             continue
-        for k in range(begin[t], begin[t + 1]):
-            r = of_title[k]
-            if open_[r]:
-                n = lengths[r]
-                lists[r, n] = i
-                value[r] += padded[n] * worth[i]
-                lengths[r] = n + 1
-                if n + 1 == min(wide, sizes[r]):
-                    open_[r] = False
-                    going -= 1
-        if going == 0:
-            break
-        if o % PRUNED == PRUNED - 1:
-            enough = 0
-            for r in range(count):
-                if not named[r] and lengths[r] >= least and value[r] >= 0.0:
-                    known[enough] = value[r] * weight[r]
-                    enough += 1
-            if enough < most:
-                continue
+        enough = 0
+        for r in range(count):
+            if not named[r] and lengths[r] >= least and value[r] >= 0.0:
+                known[enough] = value[r] * weight[r]
+                enough += 1
+        if enough >= most:
             bar = np.partition(known[:enough], enough - most)[enough - most]
             ceiling = worth[i] * (1 + 1e-6)  # the order is that of float32
             for r in range(count):
                 if open_[r] and not named[r] and (value[r] + tail[lengths[r]] * ceiling) * weight[r] < bar:
                     open_[r], value[r] = False, -1.0
-                    going -= 1
+                    going -= not small[r]
+        if going == 0:
+            after = o + 1
+            break
+    if after < len(order):
+        # Only rows of few titles are left: the rest of their own titles, brought into the order by counting.
+        place = np.full(len(begin) - 1, -1, np.int32)
+        for o in range(after, len(order)):
+            if at[order[o]] >= 0:
+                place[at[order[o]]] = o - after
+        ends = np.zeros(len(order) - after + 1, np.int32)
+        for r in range(count):
+            if open_[r]:
+                for m in range(offsets[r], offsets[r + 1]):
+                    if place[members[m]] >= 0:
+                        ends[place[members[m]] + 1] += 1
+        for o in range(1, len(ends)):
+            ends[o] += ends[o - 1]
+        of_place = np.empty(ends[-1], np.int16)
+        for r in range(count):
+            if open_[r]:
+                for m in range(offsets[r], offsets[r + 1]):
+                    o = place[members[m]]
+                    if o >= 0:
+                        of_place[ends[o]] = r
+                        ends[o] += 1
+        k = 0
+        for o in range(len(ends) - 1):
+            while k < ends[o]:
+                r, i = of_place[k], order[after + o]
+                n = lengths[r]
+                if n < wide:
+                    lists[r, n] = i
+                    value[r] += padded[n] * worth[i]
+                    lengths[r] = n + 1
+                k += 1
     for r in range(count):
         value[r] = value[r] * weight[r] if lengths[r] >= least and value[r] >= 0.0 else -1.0
 

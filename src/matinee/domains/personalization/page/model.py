@@ -164,14 +164,16 @@ class PageModel:
         unseen = np.ones(len(at), np.bool_)
         unseen[seen[seen >= 0]] = False
         rows = self._rows(request, candidates, at, worth, unseen, history, layout)
+        every = np.concatenate([np.zeros(0, np.int64), *(row.titles for row in rows)])
         looked = np.zeros(len(at), np.bool_)
-        for row in rows:
-            looked[row.titles] = True
+        looked[every] = True
         pool = np.flatnonzero(looked)
         place = np.full(len(at), -1, np.int64)
         place[pool] = np.arange(len(pool))
+        every, begin = place[every], 0
         for row in rows:
-            row.titles = place[row.titles]
+            row.titles = every[begin : begin + len(row.titles)]
+            begin += len(row.titles)
         before = {k: place[i[i >= 0]] for k, v in last_page(features).items() for i in [self._local(candidates.ids, v)]}
         cut = [Limit(limit.codes[pool], limit.limit) for limit in limits]
         wanted = self.wanted(history)
@@ -228,7 +230,7 @@ class PageModel:
         most = CROWDED * layout.rows + int(named.sum())
         steps = layout.column_decay ** np.arange(layout.columns)
         gather(  # type: ignore[no-untyped-call]  # a kernel
-            order, at, worth, *titles.by_title, np.diff(titles.offsets), named, weight, steps, layout.least, most,
+            order, at, worth, *titles.by_title, titles.offsets, titles.members, named, weight, steps, layout.least, most,
             lists, lengths, value,
         )  # fmt: skip
         value[named & (value >= 0)] = np.inf
@@ -266,17 +268,18 @@ class PageModel:
         known = at >= 0
         place[at[known]] = np.flatnonzero(known)
         rows: list[Row] = []
-        for title in dict.fromkeys(reversed(list(history))):
-            where = int(self.titles.positions([title])[0])
-            if where < 0:
+        newest = list(dict.fromkeys(reversed(list(history))))
+        where = self.titles.positions(np.array(newest, np.int64))
+        weight = np.log(np.arange(self.near.shape[1]) + 2.0)
+        for title, of in zip(newest, where.tolist(), strict=True):
+            if of < 0:
                 continue
-            near = self.near[where]
-            local = place[near]  # -1 stays -1: the last place is nobody's
+            local = place[self.near[of]]  # -1 stays -1: the last place is nobody's
             shown = np.flatnonzero((local >= 0) & unseen[local])
             if len(shown):
                 # By the place among all that is near, allowed or not: what is left out moves nothing.
-                order = np.argsort(-worth[local[shown]] / np.log(shown + 2.0), kind="stable")
-                rows.append(Row("because", str(title), local[shown[order]][:wide]))
+                local = local[shown]
+                rows.append(Row("because", str(title), local[np.argsort(-worth[local] / weight[shown], kind="stable")][:wide]))
             if len(rows) == BECAUSE:
                 break
         return rows
