@@ -207,8 +207,8 @@ def rich_scene(seed: int, draw: st.DrawFn) -> tuple[Scene, Layout]:
     at = whole(
         rows, worth, mixes, wanted, last=last,
         limits=[Limit(rng.integers(-1, 4, n), int(rng.integers(1, 9))) for _ in range(draw(st.integers(0, 2)))],
-        young=rng.random(n) < 0.3 if draw(st.booleans()) else None, share=draw(st.sampled_from([0.0, 0.3])),
-        budget=draw(st.integers(0, 8)),
+        young=rng.random(n) < 0.3 if draw(st.booleans()) else None, share=draw(st.sampled_from([0.3, 0.0])),
+        budget=draw(st.sampled_from([0, 1, 3, 100])),
     )  # fmt: skip
     layout = Layout(
         rows=draw(st.integers(4, 8)), columns=draw(st.integers(1, 16)), least=draw(st.integers(1, 14)),
