@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matinee.domains.personalization.page import Contract, Layout, Page, Row, Scene, construct
+from matinee.domains.personalization.page.construct import stepwise
 from matinee.draw import Limit
 
 from .scenes import scene, whole
@@ -185,6 +186,55 @@ def test_any_page_keeps_its_promises(seed: int, young: bool) -> None:
     again = construct(cut, layout, np.random.default_rng(seed).random(layout.slots))
     assert made.among[again.picked].tolist() == made.picked.tolist()
     assert again.chance == pytest.approx(made.chance, abs=1e-12)
+
+
+def rich_scene(seed: int, draw: st.DrawFn) -> tuple[Scene, Layout]:
+    """More rows than the page has, of several genres and parties, with a last visit, worths from one to nothing."""
+    rng = np.random.default_rng(seed)
+    n, count = int(rng.integers(1, 60)), draw(st.integers(0, 14))
+    rows = []
+    for k in range(count):
+        kind = draw(st.sampled_from(["genre", "picked", "because", "continue", "provider"]))
+        rows.append(Row(
+            kind, str(k), rng.permutation(n)[: rng.integers(1, n + 1)], ordered=kind == "continue" or rng.random() < 0.1,
+            genres=tuple(rng.choice(["War", "Crime", "Drama"], int(rng.integers(0, 3))).tolist()),
+            provider=draw(st.sampled_from(["", "Alder", "Birch"])) if kind == "provider" else "",
+        ))  # fmt: skip
+    worth = draw(st.sampled_from([np.ones(n), rng.random(n) + 0.01, 10.0 ** rng.uniform(-300, 0, n)]))
+    last = {row.name: rng.permutation(n)[: rng.integers(0, 5)] for row in rows if rng.random() < 0.3}
+    mixes, wanted = rng.dirichlet(np.ones(3), n) * (rng.random((n, 1)) < 0.8), np.array([0.7, 0.3, 0.0])
+    mixes, wanted = draw(st.sampled_from([(mixes, wanted), (mixes, np.zeros(3)), (np.zeros((n, 0)), np.zeros(0))]))
+    at = whole(
+        rows, worth, mixes, wanted, last=last,
+        limits=[Limit(rng.integers(-1, 4, n), int(rng.integers(1, 9))) for _ in range(draw(st.integers(0, 2)))],
+        young=rng.random(n) < 0.3 if draw(st.booleans()) else None, share=draw(st.sampled_from([0.3, 0.0])),
+        budget=draw(st.sampled_from([0, 1, 3, 100])),
+    )  # fmt: skip
+    layout = Layout(
+        rows=draw(st.integers(4, 8)), columns=draw(st.integers(1, 16)), least=draw(st.integers(1, 14)),
+        temperature=draw(st.sampled_from([0.01, 0.25, 2.0])), floor=draw(st.sampled_from([0.0, 0.02, 1.0])),
+        calibration=draw(st.sampled_from([0.0, 0.5, 3.0])), row_temperature=draw(st.sampled_from([0.0, 0.15])),
+        diversity=draw(st.sampled_from([0.0, 0.6, 1.0])), stability=draw(st.sampled_from([0.0, 0.2])),
+        depth=draw(st.integers(1, 3)),
+        contracts=draw(st.sampled_from([
+            (), (Contract("Alder", 1, 2, within=2), Contract("Birch", 0, 1)),
+            (Contract("Birch", 2, within=3), Contract("Alder", 2)), (Contract("nobody", 1), Contract("Alder", 0, 0)),
+            (Contract("", 1, 1, within=1), Contract("Alder", 1, within=1)),
+        ])),
+    )  # fmt: skip
+    return at, layout
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 100_000), st.data())
+def test_the_compiled_page_is_the_stepwise_page(seed: int, data: st.DataObject) -> None:
+    at, layout = rich_scene(seed, data.draw)
+    uniforms = np.random.default_rng(seed).random(layout.slots)
+    made, steps = construct(at, layout, uniforms), stepwise(at, layout, uniforms)
+    assert (made.rows, made.lengths, made.row_chance) == (steps.rows, steps.lengths, steps.row_chance)
+    assert made.picked.tolist() == steps.picked.tolist()
+    assert made.among.tolist() == steps.among.tolist()
+    assert made.chance.tolist() == steps.chance.tolist()  # to the bit: sums are made in the same order
 
 
 def test_chances_of_all_pages_sum_to_one() -> None:

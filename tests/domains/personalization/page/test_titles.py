@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import matinee as mt
 from matinee.domains.personalization.page import Contract, Layout, Titles
+from matinee.domains.personalization.page.kernels import gather
+from matinee.domains.personalization.page.relevance import descending
 from matinee.domains.personalization.page.titles import LEAST, MOST_ROWS
 
 
@@ -94,3 +96,31 @@ def test_a_layout_comes_back_from_plain_values() -> None:
     assert Layout.from_json(json.loads(json.dumps(made.to_json()))) == made
     assert made.weight("top") == 2.0
     assert made.slots == 60
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 100_000), st.integers(0, 6), st.floats(1e-6, 30.0))
+def test_standing_rows_that_are_chosen_hold_what_all_rows_filled_would_hold(seed: int, named: int, steep: float) -> None:
+    rng = np.random.default_rng(seed)
+    n, count, wide, most = 1500, 60, 40, 10 + named
+    common = rng.random(count) ** 3  # some rows have nearly every title, some hardly any
+    own = [np.flatnonzero(rng.random(count) < common) for _ in range(n)]
+    begin = np.cumsum([0, *map(len, own)]).astype(np.int32)
+    of_title = np.concatenate(own).astype(np.int16)
+    at = np.where(rng.random(n) < 0.05, -1, rng.permutation(n))
+    worth = rng.random(n) ** steep + 1e-9
+    order, steps, weight = descending(worth), 0.9 ** np.arange(20), rng.choice([0.0, 0.8, 1.3], count)
+    owed = np.arange(count) < named
+    lists, lengths, value = np.empty((count, wide), np.int32), np.zeros(count, np.int32), np.zeros(count)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(of_title, minlength=count))])
+    members = np.repeat(np.arange(n), np.diff(begin))[np.argsort(of_title, kind="stable")]
+    gather(order, at, worth, begin, of_title, offsets, members, owed, weight, steps, 4, most, lists, lengths, value)
+    full = [[i for i in order.tolist() if at[i] >= 0 and r in own[at[i]]][:wide] for r in range(count)]
+    whole = np.array([sum(s * worth[i] for s, i in zip(steps, row, strict=False)) for row in full]) * weight
+    whole[[len(row) < 4 for row in full]] = -1.0
+    best = np.argsort(-np.where(owed, np.inf, whole), kind="stable")[:most]
+    found = np.argsort(-np.where(owed, np.inf, value), kind="stable")[:most]
+    assert found[value[found] > 0].tolist() == best[whole[best] > 0].tolist()
+    for r in best[whole[best] > 0].tolist():
+        assert lists[r, : lengths[r]].tolist() == full[r]
+        assert value[r] == pytest.approx(whole[r])

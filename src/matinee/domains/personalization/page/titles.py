@@ -84,7 +84,23 @@ class Titles:
         row = np.repeat(np.arange(len(self.kinds)), np.diff(self.offsets))
         order = np.argsort(self.members, kind="stable")
         begin = np.concatenate([[0], np.cumsum(np.bincount(self.members, minlength=len(self.ids)))])
-        return begin.astype(np.int64), row[order].astype(np.int64)
+        return begin.astype(np.int32), row[order].astype(np.int16)
+
+    @cached_property
+    def standing(self) -> tuple[tuple[str, str, tuple[str, ...], str], ...]:
+        """Of each standing row: kind, key, the genres it stands for, and whose it is."""
+        return tuple(_meant(kind, key) for kind, key in zip(self.kinds, self.keys, strict=True))
+
+    @cached_property
+    def rows_of_kind(self) -> dict[str, Array]:
+        """Standing rows of each kind."""
+        return {kind: np.flatnonzero([k == kind for k in self.kinds]) for kind in dict.fromkeys(self.kinds)}
+
+    @cached_property
+    def rows_of_provider(self) -> dict[str, Array]:
+        """Standing rows of each provider, "" for those of nobody."""
+        owners = [owner for *_, owner in self.standing]
+        return {owner: np.flatnonzero([o == owner for o in owners]) for owner in dict.fromkeys(owners)}
 
     @cached_property
     def sparse_mixes(self) -> tuple[Array, Array, Array]:
@@ -113,6 +129,14 @@ class Titles:
 
 def _column(frame: pl.DataFrame, name: str) -> list[Any]:
     return frame[name].to_list() if name in frame.columns else [None] * len(frame)
+
+
+def _meant(kind: str, key: str) -> tuple[str, str, tuple[str, ...], str]:
+    """Kind, key, genres and provider of a standing row."""
+    first, _, second = key.partition("|")
+    if kind == "provider":
+        return kind, key, (second,) if second else (), first
+    return kind, key, (first, second) if kind == "pair" else (first,), ""
 
 
 def _standing(

@@ -124,8 +124,10 @@ class Factors(Recommender):
         Below a millisecond a member at width 128: one matrix of the history's vectors, one Cholesky factor.
         """
         items, offsets = distinct(histories.against(self.titles))
-        plays = Plays(items.astype(np.int32), offsets)
-        none = np.zeros((len(histories), self.width), np.float32)
+        return self._solved(Plays(items.astype(np.int32), offsets))
+
+    def _solved(self, plays: Plays) -> Array:
+        none = np.zeros((len(plays.offsets) - 1, self.width), np.float32)
         return half_sweep(plays, self.vectors, self._squares(), self.ridge, self.width, none)
 
     def _squares(self) -> Array:
@@ -137,7 +139,9 @@ class Factors(Recommender):
 
     def scores(self, history: Sequence[int] | Array) -> Array:
         """The member's vector against every title's; zeros for no history."""
-        return np.asarray(self.scores_of(Histories.of_sequences([np.asarray(history, np.int64)]))[0])
+        items = np.unique(self._known(history)).astype(np.int32)  # one member: no catalogue of their own, nothing to group
+        plays = Plays(items, np.array([0, len(items)], np.int64))
+        return np.asarray((self._solved(plays) @ self.vectors.T)[0])
 
     def scores_of(self, histories: Histories, rows: Array | None = None) -> Array:
         """One product of the folded-in vectors."""
