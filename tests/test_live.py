@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -22,8 +23,9 @@ from matinee.exceptions import BadInputError, ConsentError, StorageError
 from matinee.ledger import Ledger, wal
 from matinee.live import Live
 from matinee.registry import Registry
-from matinee.releases import Arm
+from matinee.releases import Arm, Releases
 from matinee.tables import Tables
+from matinee.unit_features import UnitFeatures
 
 FILMS = Path(__file__).parent / "serve" / "real_domain.py"
 
@@ -188,6 +190,95 @@ def test_readers_never_see_an_event_twice_or_not_at_all_while_generations_change
             thread.join()
         assert wrong == []
         assert studio.features_of("habit", 30)["plays"] == 12
+
+
+def test_threads_that_are_the_first_to_ask_are_served_by_one_and_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, recorded, load = threading.Event(), threading.Event(), Live._load
+    with mt.open(folder) as warm:
+        watch(warm, 7)  # what is imported with the first record takes its time
+
+    def slow(self: Live, *given: Any) -> Any:
+        if threading.current_thread() is reader:
+            loading.set()
+            recorded.wait(1)  # in vain where the record waits for this loading
+        return load(self, *given)
+
+    monkeypatch.setattr(Live, "_load", slow)
+    with mt.open(folder) as studio:
+        reader = threading.Thread(target=studio.features_of, args=("habit", 31))
+        reader.start()
+        assert loading.wait(10)
+        watch(studio, 31)
+        recorded.set()
+        reader.join()
+        assert studio.features_of("habit", 31)["plays"] == 1
+        assert len(studio.facts.listeners) == 1
+        assert studio.health()["counts"]["outcomes"] == 1
+
+
+def test_a_release_is_taken_up_by_what_is_still_loading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, released, load, put = threading.Event(), threading.Event(), Live._load, Releases.put
+
+    def slow(self: Live, *given: Any) -> Any:
+        made = load(self, *given)
+        if threading.current_thread() is reader:
+            loaded.set()
+            assert released.wait(10)
+            time.sleep(0.1)
+        return made
+
+    def told(self: Releases, *given: Any, **more: Any) -> Any:
+        made = put(self, *given, **more)
+        released.set()
+        return made
+
+    monkeypatch.setattr(Live, "_load", slow)
+    monkeypatch.setattr(Releases, "put", told)
+    with mt.open(folder) as studio:
+        reader = threading.Thread(target=studio.health)
+        reader.start()
+        assert loaded.wait(10)
+        made = studio.rollback("front", to=1, by="tests")
+        reader.join()
+        assert studio.live._serving.arms["front"].release.number == made.number
+
+
+@pytest.mark.parametrize("way", ["preview", "sample"])
+def test_an_event_that_comes_while_a_page_loads_its_unit_counts_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    viewer = 33 + (way == "sample")
+    with mt.open(folder) as studio:
+        habit, front = studio.features["habit"], studio.decision("front")
+        reads_habit = SimpleNamespace(scorers=lambda: [SimpleNamespace(needs=[habit])])
+        monkeypatch.setattr(studio, "policies", lambda _decision: ["reads habit"])
+        monkeypatch.setattr(studio, "policy", lambda _name: reads_habit)
+        monkeypatch.setattr(studio.live, "_sample_unit", lambda _decision: (viewer, {}))
+        studio.features_of("habit", 7)  # so that the features are held, and this viewer's are not
+        loading, recorded, since = threading.Event(), threading.Event(), UnitFeatures._since
+
+        def slow(self: UnitFeatures, features: mt.Features) -> Any:
+            if threading.current_thread() is page:
+                loading.set()
+                recorded.wait(0.5)  # in vain where the record waits for this loading
+            return since(self, features)
+
+        def look() -> None:
+            if way == "preview":
+                studio.live.preview(front, viewer, {}, cast(mt.Policy, reads_habit))
+            else:
+                studio.live.sample_request(front)
+
+        monkeypatch.setattr(UnitFeatures, "_since", slow)
+        page = threading.Thread(target=look)
+        page.start()
+        assert loading.wait(10)
+        watch(studio, viewer)
+        recorded.set()
+        page.join()
+        assert studio.features_of("habit", viewer)["plays"] == 1
 
 
 def test_an_erasure_lets_go_of_one_person_and_keeps_what_others_did_since(folder: Path) -> None:

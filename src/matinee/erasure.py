@@ -114,8 +114,7 @@ def erase(studio: Studio, unit: str, key: Id, *, by: str = "") -> Erased:
             "choices": [_digest("choice", one) for one in choices] if tied else [],
         }  # fmt: skip
         studio.registry.remember(ticket, "erase", done)
-    if studio._live is not None:
-        studio._live.refresh()
+    studio.refresh_served()
     return Erased(unit, tables, pins, online, quarantined)
 
 

@@ -407,15 +407,16 @@ class Live:
         self, decision: Decision, unit: Id, context: Mapping[str, Any], policy: Policy | None = None
     ) -> tuple[Request, Candidates, Policy | None, str]:
         """What a decision for a unit would be made from: the request, the candidates, and who would decide."""
-        arms = self._serving.arms.get(decision.name)
-        arm = arms.split.assign(unit) if arms is not None else ""
-        name = arms.names[arm] if arms is not None else ""
-        chosen = policy or (arms.policies[arm] if arms is not None else None)
-        candidates, _ = self._serving.candidates.get(decision.name) or self._options(decision)
-        at = self.studio.clock()
-        if chosen is None:
-            return Request(decision.name, unit, at, context, {}), candidates, None, name
-        return self._request(decision, chosen, unit, at, context), candidates, chosen, name
+        with self._lock:  # as in `decide`: an event that comes while a unit is loaded would count twice
+            arms = self._serving.arms.get(decision.name)
+            arm = arms.split.assign(unit) if arms is not None else ""
+            name = arms.names[arm] if arms is not None else ""
+            chosen = policy or (arms.policies[arm] if arms is not None else None)
+            candidates, _ = self._serving.candidates.get(decision.name) or self._options(decision)
+            at = self.studio.clock()
+            if chosen is None:
+                return Request(decision.name, unit, at, context, {}), candidates, None, name
+            return self._request(decision, chosen, unit, at, context), candidates, chosen, name
 
     def candidates(self, decision: str) -> Candidates:
         """The candidates that are served now."""
@@ -433,7 +434,7 @@ class Live:
             for scorer in self.studio.policy(policy).scorers():
                 for one in scorer.needs:
                     if one.key == decision.unit:
-                        features |= self.units.read(one, unit, self.studio.clock())
+                        features |= self.features_of(one, unit, self.studio.clock())
         some = candidates.take(np.arange(min(most, len(candidates))))
         return Request(decision.name, unit, self.studio.clock(), context, features), some
 

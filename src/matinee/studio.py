@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -71,6 +72,7 @@ class Studio:
         self.shelf = Shelf(root / "models", self._features)
         self.modules: list[str] = []
         self._live: Live | None = None
+        self._making_live = threading.RLock()  # a second one would take the place of the first, and of what that was told
         self.forgetting: list[Callable[[], None]] = []  # called where serving learns that somebody was erased
         self.facts.register(Consent)
         for name in self.config.get("domains", []):
@@ -392,8 +394,7 @@ class Studio:
 
     def _taken_up(self, made: Release) -> Release:
         """The release, once this process serves by it."""
-        if self._live is not None:
-            self._live.refresh()
+        self.refresh_served()
         return made
 
     def trial(self, decision: str | Decision, *, planned: int = 10_000) -> Trial:
@@ -423,12 +424,18 @@ class Studio:
     @property
     def live(self) -> Live:
         """What serves decisions in this process: live policies, published features, the log."""
-        if self._live is None:
-            from matinee.live import Live
+        found = self._live
+        if found is not None:
+            return found
+        from matinee.live import Live
 
-            self._live = Live(self)
-            self.facts.listeners.append(self._live.appended)
-        return self._live
+        with self._making_live:  # the first requests come from several threads at once
+            found = self._live
+            if found is None:
+                found = Live(self)
+                self.facts.listeners.append(found.appended)  # before anybody else can have it
+                self._live = found
+        return found
 
     def decide(
         self,
@@ -486,6 +493,13 @@ class Studio:
     def refresh(self) -> bool:
         """Take up newly released policies and newly published features; True when something changed."""
         return self.live.refresh()
+
+    def refresh_served(self) -> None:
+        """As `refresh`, where this process serves at all or is about to."""
+        with self._making_live:
+            found = self._live
+        if found is not None:
+            found.refresh()
 
     def publish(self) -> dict[str, Any]:
         """Build online features and candidates from the tables, for serving to take up."""
@@ -566,10 +580,11 @@ class Studio:
 
     def close(self) -> None:
         """Flush and close the log, and let go of every file."""
-        if self._live is not None:
-            self._live.close()
-            self.facts.listeners.remove(self._live.appended)
-            self._live = None
+        with self._making_live:
+            if self._live is not None:
+                self._live.close()
+                self.facts.listeners.remove(self._live.appended)
+                self._live = None
         self.registry.close()
 
     def __enter__(self) -> Self:
