@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from matinee.exceptions import StorageError
 from matinee.registry import Registry
 
 
@@ -54,3 +56,31 @@ def test_a_transaction_within_another_is_part_of_it(registry: Registry) -> None:
         registry.remember("inner", "append", {})
         raise KeyError
     assert registry.recall("inner") is None
+
+
+def test_closing_waits_for_who_is_reading_and_tells_who_comes_late(registry: Registry) -> None:
+    """SQLite would crash the process."""
+    said: list[str] = []
+
+    def read() -> None:
+        slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) SELECT count(*) FROM n"
+        try:
+            while True:
+                assert registry.query(slow) == [(20_000,)]
+                if closed.is_set():
+                    said.append("opened anew")
+                    return
+        except StorageError as error:
+            said.append(str(error))
+
+    closed = threading.Event()
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        registry.close()
+    closed.set()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 6
+    assert all(one == "opened anew" or "closed" in one for one in said)

@@ -50,25 +50,26 @@ class Registry:
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now, *, timeout: float = 10.0) -> None:
         self.path, self.clock, self._timeout, self._local = path, clock, timeout, threading.local()
-        self._all: list[sqlite3.Connection] = []
+        # With each connection a lock: SQLite crashes the process when one thread closes what another is reading.
+        self._all: list[tuple[sqlite3.Connection, threading.RLock]] = []
         with self.transaction() as db:
             # executescript would commit by itself; the statements are run one by one inside the transaction.
             for statement in _SCHEMA.split(";"):
                 if statement.strip():
                     db.execute(statement)
 
-    def _connection(self) -> sqlite3.Connection:
-        db: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if db is None:
+    def _connection(self) -> tuple[sqlite3.Connection, threading.RLock]:
+        mine: tuple[sqlite3.Connection, threading.RLock] | None = getattr(self._local, "mine", None)
+        if mine is None:
             try:
                 db = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=FULL")
             except sqlite3.Error as error:
                 raise self._worded(error) from error
-            self._local.db = db
-            self._all.append(db)
-        return db
+            mine = self._local.mine = db, threading.RLock()
+            self._all.append(mine)
+        return mine
 
     def _worded(self, error: sqlite3.Error) -> TableBusyError | StorageError:
         text = str(error)
@@ -84,32 +85,35 @@ class Registry:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, alone among writers; one within another of the same thread is part of it."""
-        db = self._connection()
-        if db.in_transaction:
-            yield db
-            return
-        try:
-            db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self._worded(error) from error
-        try:
-            yield db
-        except BaseException as error:
-            db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+        db, lock = self._connection()
+        with lock:
+            try:
+                if db.in_transaction:
+                    yield db
+                    return
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
                 raise self._worded(error) from error
-            raise
-        try:
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if db.in_transaction:
+            try:
+                yield db
+            except BaseException as error:
                 db.execute("ROLLBACK")
-            raise self._worded(error) from error
+                if isinstance(error, sqlite3.Error):
+                    raise self._worded(error) from error
+                raise
+            try:
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise self._worded(error) from error
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a reading statement."""
+        db, lock = self._connection()
         try:
-            return self._connection().execute(sql, values).fetchall()
+            with lock:
+                return db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise self._worded(error) from error
 
@@ -135,8 +139,9 @@ class Registry:
         return None if not rows else dict(json.loads(rows[0][0]))
 
     def close(self) -> None:
-        """Close every connection."""
-        for db in self._all:
-            db.close()
-        self._all.clear()
+        """Close every connection, once nobody is using it."""
         self._local = threading.local()
+        while self._all:
+            db, lock = self._all.pop()
+            with lock:
+                db.close()

@@ -98,8 +98,9 @@ class Service:
             refreshing.cancel()
             following.cancel()
             await asyncio.gather(refreshing, following, return_exceptions=True)
-            await self.in_thread(self.studio.close)
-            self.threads.shutdown()
+            # What is still at work in a thread reads the studio: it is closed when they are through.
+            await asyncio.to_thread(self.threads.shutdown)
+            await asyncio.to_thread(self.studio.close)
 
     async def _refresh_forever(self) -> None:
         while True:

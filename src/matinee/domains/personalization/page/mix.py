@@ -60,6 +60,6 @@ def divergence(wanted: Array, shown: Array, smoothing: float = SMOOTHING) -> flo
     """
     if not 0 < smoothing < 1:
         raise mt.MatineeError(f"smoothing == {smoothing!r}, must be > 0 and < 1")
-    there = wanted > 0
+    there = smoothing * wanted > 0  # a share that vanishes in that product is none
     p = wanted[there]
     return float(p @ np.log(p / ((1 - smoothing) * shown[there] + smoothing * p)))
