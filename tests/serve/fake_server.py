@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,6 @@ class SlowStudio:
     generation: int
     config: dict[str, Any] = field(default_factory=dict)
     features: dict[str, Any] = field(default_factory=dict)
-    forgetting: list[Callable[[], None]] = field(default_factory=list)
 
     def decide(self, name: str, unit: Any = None, context: Mapping[str, Any] | None = None) -> Choice:
         time.sleep(float((context or {}).get("seconds", 0)))
@@ -48,6 +47,7 @@ class SlowStudio:
 
 if __name__ == "__main__":
     folder, generation, drain, host, port, timeout = sys.argv[1:]
+    sys.modules["matinee.console.app"] = None  # type: ignore[assignment]  # a stand-in has nothing to show
     serve(
         SlowStudio(Path(folder), int(generation)),  # type: ignore[arg-type]  # a stand-in
         host=host,

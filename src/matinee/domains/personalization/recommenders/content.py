@@ -183,7 +183,7 @@ def _directions(table: Any, width: int) -> Array:
 
         # The start of the iteration is given: the same titles give the same vectors.
         u, s, _ = svds(table, k=width, v0=np.ones(min(rows, columns)))
-    found = u * s
+    found = (u * s)[:, :width]  # largest first in the dense way; the sparse one found no more
     length = np.linalg.norm(found, axis=1, keepdims=True)
     return np.where(length > 1e-9, found / np.maximum(length, 1e-12), 0.0).astype(np.float32)
 
