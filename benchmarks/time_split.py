@@ -43,6 +43,7 @@ from matinee.domains.personalization.recommenders.timed import Timed, windows
 from matinee.domains.personalization.time_split import DRAWS, FEW_PLAYS, Answers, TimeCut
 
 Array = np.ndarray[Any, Any]
+MOST_KEPT = 5  # places of ten
 HALF_LIVES = (30.0, 120.0, 365.0, 1500.0, float("inf"))
 
 
@@ -122,6 +123,21 @@ def best_half_life(cut: TimeCut, make: Callable[[float], Recommender]) -> float:
     return max(HALF_LIVES, key=value)
 
 
+def kept_places(cut: TimeCut, make: Callable[[], Timed]) -> int:
+    """The fewest last places of ten for rare titles with which coverage is no lower than the Markov window's.
+
+    Both after a second cut inside the training part; all that may be kept where none is enough.
+    """
+    inner = TimeCut.of(cut.before)
+    wanted = Answers.of(Nearby().fit(inner.histories), inner).coverage
+    timed = make().fit(inner.histories)
+    for places in range(MOST_KEPT):
+        timed.rare_places = places
+        if Answers.of(timed, inner).coverage >= wanted:
+            return places
+    return MOST_KEPT
+
+
 def run(args: argparse.Namespace) -> list[Row]:
     events, titles, tags = read(args.data)
     asked = Asked(TimeCut.of(events, args.cut))
@@ -162,10 +178,13 @@ def run(args: argparse.Namespace) -> list[Row]:
     system("content", lambda: Content.about(told, **narrow))
     system("successor", Successor)
     system("nearby", lambda: Nearby(back=1.0, half_life=near), half_life=near)
-    timed, cost = system("matinee", lambda: Timed(parts=windows(near), **few), half_life=near)
+    kept = kept_places(cut, lambda: Timed(parts=windows(near), **few))
+    timed, cost = system(
+        "matinee", lambda: Timed(parts=windows(near), rare_places=kept, **few), half_life=near, places_kept=kept
+    )
     assert isinstance(timed, Timed)
-    timed.rare_place = 0
-    answered("matinee, no place kept", timed, cost, half_life=near)
+    timed.rare_places = 0
+    answered("matinee, no place kept", timed, cost, half_life=near, places_kept=0)
     for row in rows:
         row |= quotient(found[row["system"]], found["Markov window"], asked.known)
     return rows
@@ -174,7 +193,7 @@ def run(args: argparse.Namespace) -> list[Row]:
 COLUMNS = [
     "system", "hr10", "ndcg10", "ndcg10_low", "ndcg10_high", "over_markov", "over_markov_low", "over_markov_high", "coverage10",
     "debiased_ndcg10", "ndcg10_warm_members", "ndcg10_cold_members", "ndcg10_warm_titles", "ndcg10_cold_titles",
-    "hr10_cold_titles", "ndcg10_first", "half_life", "cpu_seconds", "answer_seconds", "peak_mb",
+    "hr10_cold_titles", "ndcg10_first", "half_life", "places_kept", "cpu_seconds", "answer_seconds", "peak_mb",
 ]  # fmt: skip
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from matinee.domains.personalization.recommenders.together import Together
 from matinee.scorers import register
 
 Array = np.ndarray[Any, Any]
+TEN = 10  # places of the list that rare titles are kept in view on
 FEWEST = 100  # events after the inner cut whose title is a candidate, from which an order can be learned
 
 
@@ -53,8 +54,8 @@ class Timed(Recommender):
     Features of a candidate: of each part the log of its share of the scores, its distance to the best and its rank; days
     since the title's first and last play, its plays, all and lately; the length of the history.
 
-    One place of ten may be kept for the best unseen title of the part "rare", which takes popularity out: the catalogue
-    stays in view at the price of what that place earned.
+    The last places of ten may be kept for the best unseen titles of the part "rare", which takes popularity out: the
+    catalogue stays in view at the price of what those places earned.
 
     Attributes:
         parts: Recommenders by name; `windows()` where none are given. Candidates are the best by the sum of the logs of
@@ -63,7 +64,7 @@ class Timed(Recommender):
         cut: Quantile of days at which learning begins.
         per_member: Events of a member that are learned from.
         trees, leaves, rate, fewest: Of the trees.
-        rare_place: Place from 1 that is kept for a rare title; 0: none.
+        rare_places: So many of the last places of ten are kept for rare titles.
         standing: Of each title days since the first and the last play, plays, decayed plays; shape (titles, 4).
     """
 
@@ -77,7 +78,7 @@ class Timed(Recommender):
     leaves: int = 15
     rate: float = 0.04
     fewest: int = 200
-    rare_place: int = 10
+    rare_places: int = 1
     seed: int = 0
     standing: Array = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     _booster: Any = field(default=None, init=False, repr=False, compare=False)
@@ -85,11 +86,11 @@ class Timed(Recommender):
     def __post_init__(self) -> None:
         must(self.most, "most", typ=int, ge=2)
         must(self.cut, "cut", gt=0, lt=1)
-        must(self.rare_place, "rare_place", typ=int, ge=0)
+        must(self.rare_places, "rare_places", typ=int, ge=0, le=TEN)
         if len(self.parts) < 1:
             raise mt.MatineeError("parts == {}, must name the recommenders whose titles are put in order")
-        if self.rare_place and "rare" not in self.parts:
-            raise mt.MatineeError(f"rare_place == {self.rare_place}, must be 0 where no part is named 'rare'")
+        if self.rare_places and "rare" not in self.parts:
+            raise mt.MatineeError(f"rare_places == {self.rare_places}, must be 0 where no part is named 'rare'")
 
     def fit(self, histories: Histories) -> Self:
         """Fit the parts before the cut, learn the order after it, fit the parts on everything.
@@ -135,16 +136,26 @@ class Timed(Recommender):
             ordered = self._booster.predict(features.reshape(-1, features.shape[2])).reshape(candidates.shape)
             first -= first.max(axis=1, keepdims=True) - ordered.min(axis=1, keepdims=True) + 1
             np.put_along_axis(first, candidates, ordered.astype(np.float32), axis=1)
-            if self.rare_place:
-                self._keep_a_place(asked, first)
+            if self.rare_places:
+                inside = asked.against(self.titles)
+                seen = np.repeat(np.arange(len(asked)), inside.lengths), inside.items
+                rare = in_order(self.parts["rare"], asked, self.titles)
+                rare[seen] = -np.inf
+                for place in range(TEN + 1 - self.rare_places, TEN + 1):
+                    self._keep_a_place(place, first, rare, seen)
             made[block] = first
         return made
 
-    def _keep_a_place(self, asked: Histories, scores: Array) -> None:
-        """Lift the best rare title of each row between the places it stands for, in place."""
-        inside = asked.against(self.titles)
-        seen = np.repeat(np.arange(len(asked)), inside.lengths), inside.items
-        place = self.rare_place
+    @staticmethod
+    def _keep_a_place(place: int, scores: Array, rare: Array, seen: tuple[Array, Array]) -> None:
+        """Lift of each row the best rare title that does not stand above that place already to the place.
+
+        Args:
+            place: From 1.
+            scores: Shape (rows, titles); changed in place.
+            rare: The same by rarity; what was lifted is struck out.
+            seen: Rows and titles that the members have seen.
+        """
         if scores.shape[1] <= place:
             return
         unseen = scores.copy()
@@ -153,8 +164,6 @@ class Timed(Recommender):
         value = np.take_along_axis(unseen, best, axis=1)
         order = np.argsort(-value, axis=1, kind="stable")
         best, value = np.take_along_axis(best, order, axis=1), np.take_along_axis(value, order, axis=1)
-        rare = in_order(self.parts["rare"], asked, self.titles)
-        rare[seen] = -np.inf
         np.put_along_axis(rare, best[:, : place - 1], -np.inf, axis=1)
         lifted = rare.argmax(axis=1)
         rows = np.flatnonzero(rare[np.arange(len(rare)), lifted] > 0)
