@@ -6,6 +6,7 @@ request -> the unit's features -> candidates -> guards -> scores -> draw -> writ
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,23 @@ class Serving:
     generation: int
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What would be chosen, and what it was made from.
+
+    Attributes:
+        choice: Not logged.
+        request: For whom and when, with the features that were read.
+        candidates: Before the guards.
+        policy: Who chose; None where nothing is released.
+    """
+
+    choice: Choice
+    request: Request
+    candidates: Candidates
+    policy: Policy | None
+
+
 class Live:
     """The serving side of a studio in one process. Safe to call from several threads."""
 
@@ -114,9 +132,50 @@ class Live:
                 self._remember(choice)
         return choice
 
+    def rehearse(
+        self, decision: Decision, unit: Id, context: Mapping[str, Any], *, policy: str = "", at: datetime | None = None,
+        draw: int = 0,
+    ) -> Rehearsed:  # fmt: skip
+        """What a policy would choose: nothing is logged, and the same question has the same answer.
+
+        Args:
+            decision: Which decision.
+            unit: For whom.
+            context: What is known of the moment.
+            policy: A saved policy of the decision; who is live for the unit where empty.
+            at: The moment; now where not given. Features and candidates are those that are held now.
+            draw: Which of the possible draws: two policies with the same number are compared under the same luck.
+
+        Raises:
+            UnknownNameError: If no policy of the decision has that name.
+        """
+        moment = self.studio.clock() if at is None else instant(at)
+        found, arm = None, ""
+        if policy:
+            if policy not in self.studio.policies(decision.name):
+                raise UnknownNameError("policy", policy, self.studio.policies(decision.name))
+            found = self.studio.policy(policy)
+        luck = np.random.default_rng([self.studio.seed or 0, draw, zlib.crc32(str(unit).encode())])
+        with self._lock:
+            serving = self._serving
+            arms = serving.arms.get(decision.name)
+            if found is None and arms is not None:
+                arm = arms.split.assign(unit)
+                found, policy = arms.policies[arm], arms.names[arm]
+            candidates, items_at = serving.candidates.get(decision.name) or self._options(decision)
+            choice = self._choose(
+                decision, found, unit, moment, context, candidates, items_at, policy, arm, luck.random(decision.slots)
+            )
+            plain = Request(decision.name, unit, moment, context, {})
+            try:
+                request = plain if found is None else self._request(decision, found, unit, moment, context)
+            except MatineeError:
+                request = plain  # the choice says that the features could not be read
+        return Rehearsed(choice, request, candidates, found)
+
     def _choose(
         self, decision: Decision, policy: Policy | None, unit: Id, at: datetime, context: Mapping[str, Any],
-        candidates: Candidates, items_at: datetime | None, name: str, arm: str,
+        candidates: Candidates, items_at: datetime | None, name: str, arm: str, uniforms: np.ndarray[Any, Any] | None = None,
     ) -> Choice:  # fmt: skip
         def without(reason: str) -> Choice:
             action = decision.fallback[: decision.slots]
@@ -140,8 +199,8 @@ class Live:
 
         def among(these: Candidates) -> Choice:
             return choose(
-                decision, policy, request, these, uniforms=self._random.random(decision.slots), policy_name=name, arm=arm,
-                items_at=items_at,
+                decision, policy, request, these, policy_name=name, arm=arm, items_at=items_at,
+                uniforms=self._random.random(decision.slots) if uniforms is None else uniforms,
             )  # fmt: skip
 
         made = among(narrowed)

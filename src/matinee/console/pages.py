@@ -347,6 +347,7 @@ class KeptOut:
     name: str
     guard: str
     reason: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

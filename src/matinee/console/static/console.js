@@ -133,12 +133,14 @@
   // A question or a result that came in place takes the focus, so that it is read and the next key works on it.
   document.addEventListener("htmx:after:swap", () => {
     closeTables();
+    for (const fresh of all("[data-charts]:not([data-drawn])")) { fresh.dataset.drawn = ""; drawAll(fresh); }
     const news = document.querySelector("main [data-news]:not([data-told])");
     if (news) { news.dataset.told = ""; news.focus({ preventScroll: false }); }
   });
 
   // ------------------------------------------------------------------- start
   closeTables();
+  for (const there of all("[data-charts]")) there.dataset.drawn = "";
   for (const current of all(".nav [aria-current]")) current.parentElement.scrollLeft = Math.max(0, current.offsetLeft - 16);
   for (const area of all(".scroll.latest")) area.scrollLeft = area.scrollWidth;
   const focus = document.querySelector(".graph .focus");
