@@ -444,7 +444,7 @@ def test_a_choice_has_everything_that_was_logged_and_what_followed(source: Studi
     ("q", "kind", "name", "path"),
     [
         ("home", "decision", "Home page ranking", "/decisions/home"),
-        ("glass", "title", "Glass Harbour", "/choices?action=1"),
+        ("glass", "title", "Glass Harbour", "/items/title/1"),
         ("7", "member", "member 7", "/members/7?decision=home"),
         ("in_3", "invoice", "invoice in_3", "/members/in_3?decision=retry"),
         ("played", "fact", "played", "/lineage?node=fact%3A%2F%2Fplayed#impact"),

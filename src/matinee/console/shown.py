@@ -63,12 +63,13 @@ class Side:
         rows: Of the page.
         slots: How many candidates are on it.
         allowed: Among how many it chose.
-        learning: How many are there to learn from.
+        learning: How many were drawn against the odds, to learn from.
         guards: What was kept out, by guard.
         funnel: From all candidates to those shown.
         mix: Against the unit's history; None where there is none.
         fallback: Why it fell back; None where it did not.
         before: How many things the unit had before are on it.
+        young: How many were hardly shown yet, where the policy keeps a share for such.
     """
 
     policy: str
@@ -82,6 +83,7 @@ class Side:
     mix: Mix | None
     fallback: str | None
     before: int
+    young: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matinee.policies import Candidates, Policy, Request
 
 GHOSTS, ROWS = 8, 12
+SLOTS = 24  # a whole page has hundreds: they have a page of their own
 LEARN_BELOW = 0.25  # of an even share among what was allowed: the policy shows it to learn, not to earn
 
 
@@ -105,6 +106,7 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
         choices=choice_rows(desk, choices),
         error=error,
         missing=missing,
+        previewed=desk.showing(decision) is not None,
     )
 
 
@@ -115,9 +117,10 @@ def _preview(
     choice = studio.decide(decision, unit, context, at=at, dry=True)
     request, candidates, policy, _ = studio.live.preview(decision, unit, context)
     best = best_kept_out(choice, request, candidates, policy)[:GHOSTS]
-    names = desk.names(decision, [*choice.action, *(i for i, _ in best)])
-    kinds = desk.leading(decision, [*choice.action, *(i for i, _ in best)])
-    reasons = _reasons(desk, decision, request, choice)
+    here = choice.action[: SLOTS if desk.showing(decision) is not None else None]
+    names = desk.names(decision, [*here, *(i for i, _ in best)])
+    kinds = desk.leading(decision, [*here, *(i for i, _ in best)])
+    reasons = _reasons(desk, decision, request, here)
     even = 1.0 / max(1, len(choice.candidates))
     slots = tuple(
         Card(
@@ -130,13 +133,13 @@ def _preview(
             to_learn=bool(choice.propensities) and not choice.fallback and choice.propensities[k] < LEARN_BELOW * even,
             kind=kinds.get(str(one), ""),
         )
-        for k, one in enumerate(choice.action)
+        for k, one in enumerate(here)
     )
     why = {g.name: g.reason for g in decision.guards}
     kept_out = tuple(
         KeptOut(str(i), names.get(str(i), str(i)), guard, why.get(guard, guard), kinds.get(str(i), "")) for i, guard in best
     )
-    chosen = choice.action[slot - 1] if 0 < slot <= len(choice.action) else None
+    chosen = here[slot - 1] if 0 < slot <= len(here) else None
     thing = decision.entity or "option"
     return Preview(
         decision=decision.name,
@@ -153,17 +156,18 @@ def _preview(
         fallback=choice.fallback,
         drivers=_drivers(policy, request, candidates, chosen),
         note="" if policy is None or policy.scorer is None else f"Scored by {policy.scorer.name}.",
+        more=len(choice.action) - len(here),
     )
 
 
-def _reasons(desk: Desk, decision: Decision, request: Request, choice: Choice) -> dict[Id, tuple[str, ...]]:
+def _reasons(desk: Desk, decision: Decision, request: Request, chosen: Sequence[Id]) -> dict[Id, tuple[str, ...]]:
     """Why, in words a member understands, where the domain can say."""
     domain = desk.studio.domain_of(decision.name)
     explain = domain.reasons.get(decision.name) if domain is not None else None
     if explain is None:
         return {}
     found: dict[Id, tuple[str, ...]] = {}
-    for one in choice.action:
+    for one in chosen:
         text = explain(desk.studio, request, one)
         if text:
             found[one] = (text,)

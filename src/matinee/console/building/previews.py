@@ -211,7 +211,7 @@ def _side(
     some = _examples(ranked)
     names = desk.names(decision, [*choice.action, *(i for ids in some.values() for i in ids)])
     kinds = desk.leading(decision, [*choice.action, *(i for ids in some.values() for i in ids)])
-    shelves = _shelves(choice, rows, names, kinds, _owed(made))
+    shelves = _shelves(choice, rows, names, kinds)
     why = {g.name: g.reason for g in decision.guards}
     guards = tuple(
         GuardOut(
@@ -239,6 +239,7 @@ def _side(
         mix=_mix(desk, decision, had, choice) if not choice.fallback else None,
         fallback=choice.fallback,
         before=len(set(had) & set(choice.action)),
+        young=_young(made),
     )
     return side, made
 
@@ -252,19 +253,19 @@ def _examples(ranked: Sequence[tuple[Id, str]]) -> dict[str, list[Id]]:
     return found
 
 
-def _owed(made: Rehearsed) -> set[Id]:
-    """Candidates that the policy keeps a share for, since they were hardly shown yet."""
+def _young(made: Rehearsed) -> int | None:
+    """How many of those shown the policy still keeps a share for, since they were hardly shown yet; None where it keeps none."""
     owed = getattr(made.policy, "owed", None)
     if owed is None:
-        return set()
+        return None
     try:
-        return set(made.candidates.ids[owed(made.candidates) > 0].tolist())
+        return len(set(made.candidates.ids[owed(made.candidates) > 0].tolist()) & set(made.choice.action))
     except MatineeError:
-        return set()
+        return None  # the candidates are published without the column: its draw fails too, and says so
 
 
 def _shelves(
-    choice: Choice, rows: Sequence[PageRow], names: Mapping[str, str], kinds: Mapping[str, str], owed: set[Id]
+    choice: Choice, rows: Sequence[PageRow], names: Mapping[str, str], kinds: Mapping[str, str]
 ) -> tuple[ShelfRow, ...]:
     """The rows with their cards; chances of titles are given their row, whose own stands at its head."""
     even, slot, out = 1.0 / max(1, len(choice.candidates)), 0, []
@@ -276,7 +277,7 @@ def _shelves(
                 chance = min(1.0, chance / row.chance)  # the log keeps the row's chance with its first title
             slot += 1
             reason = (row.reasons[k],) if k < len(row.reasons) and row.reasons[k] else ()
-            learn = chance is not None and (chance < LEARN_BELOW * even or (one in owed and chance < 1.0))
+            learn = chance is not None and chance < LEARN_BELOW * even
             cards.append(
                 Card(str(one), names.get(str(one), str(one)), slot, chance, reason, to_learn=learn, kind=kinds.get(str(one), ""))
             )
