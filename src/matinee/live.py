@@ -149,7 +149,9 @@ class Live:
         Raises:
             UnknownNameError: If no policy of the decision has that name.
         """
-        moment = self.studio.clock() if at is None else instant(at)
+        now = self.studio.clock()
+        moment = now if at is None else instant(at)
+        held = max(moment, now)  # of the past only what is held now is known
         found, arm = None, ""
         if policy:
             if policy not in self.studio.policies(decision.name):
@@ -164,11 +166,12 @@ class Live:
                 found, policy = arms.policies[arm], arms.names[arm]
             candidates, items_at = serving.candidates.get(decision.name) or self._options(decision)
             choice = self._choose(
-                decision, found, unit, moment, context, candidates, items_at, policy, arm, luck.random(decision.slots)
-            )
+                decision, found, unit, moment, context, candidates, items_at, policy, arm, luck.random(decision.slots),
+                held,
+            )  # fmt: skip
             plain = Request(decision.name, unit, moment, context, {})
             try:
-                request = plain if found is None else self._request(decision, found, unit, moment, context)
+                request = plain if found is None else self._request(decision, found, unit, moment, context, held)
             except MatineeError:
                 request = plain  # the choice says that the features could not be read
         return Rehearsed(choice, request, candidates, found)
@@ -176,6 +179,7 @@ class Live:
     def _choose(
         self, decision: Decision, policy: Policy | None, unit: Id, at: datetime, context: Mapping[str, Any],
         candidates: Candidates, items_at: datetime | None, name: str, arm: str, uniforms: np.ndarray[Any, Any] | None = None,
+        held: datetime | None = None,
     ) -> Choice:  # fmt: skip
         def without(reason: str) -> Choice:
             action = decision.fallback[: decision.slots]
@@ -191,7 +195,7 @@ class Live:
 
             policy = Uniform()  # no advice on values yet; the guards are shown all the same
         try:
-            request = self._request(decision, policy, unit, at, context)
+            request = self._request(decision, policy, unit, at, context, held)
             narrowed = self._proposed(policy, request, candidates)
         except MatineeError as error:
             # Without its features a guard could not see what it guards against: nothing is drawn.
@@ -225,26 +229,32 @@ class Live:
                 return candidates.take(found)
         return candidates
 
-    def _request(self, decision: Decision, policy: Policy, unit: Id, at: datetime, context: Mapping[str, Any]) -> Request:
+    def _request(
+        self, decision: Decision, policy: Policy, unit: Id, at: datetime, context: Mapping[str, Any],
+        held: datetime | None = None,
+    ) -> Request:  # fmt: skip
+        """What a policy decides from; `held` is when its features are read, where that is another moment."""
+        held = held or at
         features: dict[str, Any] = {}
         guarding = [f for f in decision.needs if f.key == decision.unit]
         for one in guarding:
-            features |= self.units.read(one, unit, at)
+            features |= self.units.read(one, unit, held)
         profiled = context.get("profiled") is not False and not (decision.sheltered and features.get(decision.sheltered))
         if profiled and decision.consent is not None:
             from matinee.guards import consents
 
-            profiled = in_force(self.lookup("consents", str(unit), at, consents()), decision.consent, at)[0]
+            profiled = in_force(self.lookup("consents", str(unit), held, consents()), decision.consent, held)[0]
         for scorer in policy.scorers():
             for one in scorer.needs:
                 if one.key != decision.unit or one in guarding:
                     continue
-                features |= self.units.read(one, unit, at) if profiled else dict.fromkeys(one.names)
+                features |= self.units.read(one, unit, held) if profiled else dict.fromkeys(one.names)
         if not profiled:
             context = {**context, "profiled": False}
         return Request(
-            decision.name, unit, at, context, features, lambda name, key: self.lookup(name, key, at, self.studio.features[name])
-        )
+            decision.name, unit, at, context, features,
+            lambda name, key: self.lookup(name, key, held, self.studio.features[name]),
+        )  # fmt: skip
 
     def lookup(self, name: str, key: Id, at: datetime, features: Features) -> Mapping[str, Any]:
         """Features of any key, for guards that ask about others."""

@@ -375,7 +375,7 @@ def curves(
     """Several curves over one number, each with its name at its end: the first in amber, the others in grey.
 
     Args:
-        series: Name and points of each.
+        series: Name and points of each; one that is called dashed is.
         title: The sentence that says what is seen.
         subtitle: What is measured, and its unit.
         x_unit, y_unit: Written after the figures of the axes.
@@ -397,14 +397,14 @@ def curves(
         layers.append(
             {"name": "mark", "data": {"values": [{"x": mark}]}, "mark": {"type": "rule", "style": "milestone"}, "encoding": {"x": x}}
         )
-    ends = _apart([points[-1][1] if points else 0.0 for _, points in series])
+    ends = _apart([(points[-1][1], sum(v for _, v in points)) if points else (0.0, 0.0) for _, points in series])
     for k in reversed(range(len(series))):
         who, points = series[k]
         values = [{"x": a, "value": round(b, 4)} for a, b in points]
         if not values:
             continue
         style = "ours" if k == 0 else "base"
-        line = {"type": "line", "style": style, "interpolate": "linear", **({"strokeDash": [5, 3]} if k > 1 else {})}
+        line = {"type": "line", "style": style, "interpolate": "linear", **({"strokeDash": [5, 3]} if "dashed" in who else {})}
         words = {
             "type": "text", "style": "ours-text" if k == 0 else "note", "align": {"expr": f"{_WIDE} ? 'left' : 'right'"},
             "dx": {"expr": f"{_WIDE} ? 8 : 0"}, "dy": {"expr": f"{_WIDE} ? 0 : {-10 - 14 * k}"},
@@ -421,10 +421,15 @@ def curves(
     return _base(title, subtitle, height, layers)
 
 
-def _apart(values: Sequence[float], least: float = 0.07) -> list[float]:
-    """The values moved down until words at them do not touch: `least` is a share of the largest."""
-    step = least * max([*map(abs, values), 1e-9])
-    out, order = list(values), sorted(range(len(values)), key=lambda k: -values[k])
+def _apart(ends: Sequence[tuple[float, float]], least: float = 0.07) -> list[float]:
+    """Heights of the words at the ends of curves, moved down until they do not touch.
+
+    Args:
+        ends: Where each curve ends, and what it holds in all: of two that end alike the higher one has its word above.
+        least: Between two words, as a share of the highest end.
+    """
+    step = least * max([*(abs(end) for end, _ in ends), 1e-9])
+    out, order = [end for end, _ in ends], sorted(range(len(ends)), key=lambda k: (-round(ends[k][0], 6), -ends[k][1]))
     for above, k in zip(order, order[1:], strict=False):
         out[k] = min(out[k], out[above] - step)
     return out

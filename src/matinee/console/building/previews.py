@@ -54,7 +54,9 @@ def preview_page(desk: Desk, name: str, query: PreviewQuery) -> PagePreview:
         as_posters=desk.as_posters(decision),
         lately=_lately(desk, name),
     )
-    if not query.unit or page.error:
+    if page.error:
+        return replace(page, lead="Nothing is drawn until the marked fields are mended.", lately=())
+    if not query.unit:
         return page
     unit = desk.unit_id(decision, query.unit)
     try:

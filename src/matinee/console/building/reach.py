@@ -206,7 +206,7 @@ def _lead(decision: Decision, measured: Sequence[Measured], kinds: Kinds | None)
     head = row.head
     text = (
         f"{plural(row.pages, 'page')} of **{one.policy}** show **{count(row.shown)} of {count(row.among)} {thing}s** "
-        f"({percent(row.coverage)}). The {HEAD:.0%} that are watched most take **{fixed(head.value or 0.0, 1)} %** "
+        f"({percent(row.coverage)}). The most watched tenth takes **{fixed(head.value or 0.0, 1)} %** "
         f"[{fixed(head.low or 0.0, 1)}, {fixed(head.high or 0.0, 1)}] of the places, and {percent(_at_head(one))} of the histories."
     )
     if kinds is not None and row.apart is not None:
@@ -235,7 +235,7 @@ def _charts(decision: Decision, measured: Sequence[Measured], kinds: Kinds | Non
             [
                 (ours.policy, [100 * v for v in ours.shares.tolist()]),
                 *([(other.policy, [100 * v for v in other.shares.tolist()])] if other is not None else []),
-                ("watched", [100 * v for v in ours.watched.tolist()]),
+                ("watched (dashed)", [100 * v for v in ours.watched.tolist()]),
             ],
             title=f"The most watched tenth takes {percent(float(ours.head.mean()))} of the places",
             subtitle=f"Share of the places, per cent, that go to the most watched share of the {thing}s, per cent; by what this sample watched",
@@ -250,7 +250,7 @@ def _charts(decision: Decision, measured: Sequence[Measured], kinds: Kinds | Non
             mix_figure(
                 "mix",
                 [(kinds.names[k], 100 * float(wanted[k]), 100 * float(given[k])) for k in order],
-                title=f"{kinds.names[gap]} is {percent(float(wanted[gap]), 0)} of the histories and {percent(float(given[gap]), 0)} of the pages",
+                title=f"{kinds.names[gap]} differs most: {percent(float(wanted[gap]))} of the histories, {percent(float(given[gap]))} of the pages",
                 subtitle=f"Share of each {kinds.called}, per cent: a ring is what {unit}s watched, a dot what {ours.policy} shows",
                 called=kinds.called,
             )

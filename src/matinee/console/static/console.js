@@ -120,6 +120,17 @@
     if (best) { best.focus(); best.scrollIntoView({ block: "nearest", inline: "nearest" }); }
   }
 
+  // A page preview has hundreds of posters: a row is one stop of the tab key, arrows move within it.
+  for (const row of all(".shelf.long[data-arrows]")) {
+    const posters = all("a[href]", row);
+    const first = posters.find((a) => a.hasAttribute("aria-current")) ?? posters[0];
+    for (const a of posters) a.tabIndex = a === first ? 0 : -1;
+    row.addEventListener("focusin", (event) => {
+      const now = event.target.closest("a[href]");
+      if (now) for (const a of posters) a.tabIndex = a === now ? 0 : -1;
+    });
+  }
+
   document.addEventListener("click", (event) => {
     if (event.target.closest("a[href='#keys']") && keys) { event.preventDefault(); keys.showModal(); return; }
     if (found && !event.target.closest(".find")) closeFound();
