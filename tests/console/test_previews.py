@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,8 +25,8 @@ from matinee.console.building.items import wilson
 from matinee.console.building.previews import compare
 from matinee.console.building.reach import Measured, mean_of, units_of
 from matinee.console.building.sampling import Reach, Sample
-from matinee.console.parts import Card
 from matinee.console.pages import Funnel
+from matinee.console.parts import Card
 from matinee.console.render import _cards
 from matinee.console.shown import ShelfRow, Side
 from matinee.console.source import MemberQuery, PreviewQuery
@@ -280,7 +282,7 @@ def test_two_policies_stand_side_by_side_under_the_same_luck(source: StudioSourc
 def test_reach_is_drawn_beside_the_page_and_measured_when_it_is_done(
     source: StudioSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    let = __import__("threading").Event()
+    let = threading.Event()
     draw = source.desk.reach._draw
 
     def held(*args: Any) -> Any:
@@ -386,14 +388,14 @@ def test_an_item_says_whom_it_is_shown_to_and_when_it_may_be(source: StudioSourc
     assert [c.id for c in page.similar] == ["6", "7"] and page.kind == "War"
     assert page.progress[0].says.startswith("Owed 7 more of 10 impressions")
     assert page.progress[0].done == pytest.approx(0.3)
-    assert (page.name, dict((s.label, s.value) for s in page.sheet)["Genre"]) == ("Film 5", "War")
+    assert (page.name, {s.label: s.value for s in page.sheet}["Genre"]) == ("Film 5", "War")
 
 
 def test_an_item_that_may_not_be_shown_says_by_which_guard(source: StudioSource) -> None:
     page = source.item("title", str(EXPIRED))
     assert [w.state for w in page.windows] == ["over"] and "No licence window is open" in page.lead
     by = page.shown_by[0]
-    kept = sum(EXPIRED in __import__("json").loads(b)["licence window"] if "licence window" in b else False
+    kept = sum(EXPIRED in json.loads(b)["licence window"] if "licence window" in b else False
                for b in source.studio.choices("page")["blocked"].to_list())  # fmt: skip
     assert by.kept_out == (("licence window", kept),) and by.read == 60
 

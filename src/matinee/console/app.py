@@ -224,9 +224,21 @@ def member(source: Source, ask: Ask) -> Page:
 def preview(source: Source, ask: Ask) -> Page:
     """A whole page as one unit would see it, beside another policy's where one is named."""
     q, name = ask.query, ask.path["name"]
-    typed = {k: q.get(k, "").strip()[:LONGEST] for k in ("unit", "policy", "against", "as", "limit", "at", "draw", "chosen")}
-    context = {k[2:]: v for k, v in q.items() if k.startswith("c.")}
-    query = PreviewQuery(*typed.values(), context={k: v[:LONGEST] for k, v in context.items()})
+
+    def typed(key: str) -> str:
+        return q.get(key, "").strip()[:LONGEST]
+
+    query = PreviewQuery(
+        unit=typed("unit"),
+        policy=typed("policy"),
+        against=typed("against"),
+        viewer=typed("as"),
+        limit=typed("limit"),
+        at=typed("at"),
+        draw=typed("draw"),
+        chosen=typed("chosen"),
+        context={k[2:]: typed(k) for k in q if k.startswith("c.")},
+    )
     page = source.preview(name, query)
     return Page("preview.html", page, f"/decisions/{name}/page", 422 if page.error else 200)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 from matinee.console.formats import decimals, fixed
@@ -394,9 +395,8 @@ def curves(
     }  # fmt: skip
     layers: list[Spec] = []
     if mark is not None:
-        layers.append(
-            {"name": "mark", "data": {"values": [{"x": mark}]}, "mark": {"type": "rule", "style": "milestone"}, "encoding": {"x": x}}
-        )
+        rule = {"type": "rule", "style": "milestone"}
+        layers.append({"name": "mark", "data": {"values": [{"x": mark}]}, "mark": rule, "encoding": {"x": x}})
     ends = _apart([(points[-1][1], sum(v for _, v in points)) if points else (0.0, 0.0) for _, points in series])
     for k in reversed(range(len(series))):
         who, points = series[k]
@@ -430,7 +430,7 @@ def _apart(ends: Sequence[tuple[float, float]], least: float = 0.07) -> list[flo
     """
     step = least * max([*(abs(end) for end, _ in ends), 1e-9])
     out, order = [end for end, _ in ends], sorted(range(len(ends)), key=lambda k: (-round(ends[k][0], 6), -ends[k][1]))
-    for above, k in zip(order, order[1:], strict=False):
+    for above, k in pairwise(order):
         out[k] = min(out[k], out[above] - step)
     return out
 

@@ -23,7 +23,7 @@ from matinee.exceptions import UnknownNameError
 from matinee.showing import About, Progress
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 MOST = 20_000  # newest choices that are counted
 READ = 400  # newest choices that show it whose rows are read
@@ -79,7 +79,7 @@ def _row(desk: Desk, decision: Decision, typed: str) -> tuple[list[SheetItem], I
     key = entity.schema.key
     number = entity.schema.field(key).kind == "int"
     known: list[dict[str, Any]] = []
-    if not number or typed.removeprefix("-").isdecimal() and len(typed) < 19:
+    if not number or (typed.removeprefix("-").isdecimal() and len(typed) < 19):
         one: Id = int(typed) if number else typed
         frame = desk.kept(("entity", entity.schema.name), lambda: desk.studio.as_of(entity), 300.0)
         known = frame.filter(pl.col(key) == one).to_dicts()
@@ -101,13 +101,12 @@ def _about(desk: Desk, decision: Decision, one: Id) -> About:
 
 
 def _lead(desk: Desk, entity: str, shown_by: Sequence[ShownBy], windows: Sequence[WindowRow]) -> str:
-    parts = []
-    for s in shown_by:
-        if s.pages:
-            parts.append(
-                f"**{percent(s.share.value)}** of the {count(s.choices)} choices of {s.title} in 28 days show it "
-                f"[{percent(s.share.low)}, {percent(s.share.high)}]."
-            )
+    parts = [
+        f"**{percent(s.share.value)}** of the {count(s.choices)} choices of {s.title} in 28 days show it "
+        f"[{percent(s.share.low)}, {percent(s.share.high)}]."
+        for s in shown_by
+        if s.pages
+    ]
     if not parts:
         parts.append(f"No choice of the last 28 days shows this {entity}.")
     states = Counter(w.state for w in windows)
@@ -135,7 +134,7 @@ def _shown(desk: Desk, decision: Decision, one: Id) -> ShownBy | None:
         for c in desk.log.fresh()
         if c.decision == decision.name and c.at >= since
     ]
-    shape = {"id": pl.String, "at": pl.Datetime("us", "UTC"), "shows": pl.Boolean}
+    shape: dict[str, Any] = {"id": pl.String, "at": pl.Datetime("us", "UTC"), "shows": pl.Boolean}
     every = pl.concat([there.cast(pl.Schema(shape)), pl.DataFrame(fresh, schema=shape, orient="row")]).unique("id")
     if not len(every):
         return None

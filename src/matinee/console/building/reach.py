@@ -188,7 +188,7 @@ class Measured:
 def _cumulative(counts: np.ndarray[Any, Any], at: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     total = float(counts.sum())
     sums = np.concatenate([[0.0], np.cumsum(counts)])
-    return sums[at] / total if total > 0 else sums[at]
+    return np.asarray(sums[at] / total if total > 0 else sums[at])
 
 
 def mean_of(values: np.ndarray[Any, Any], unit: str = "") -> Estimate:
@@ -238,7 +238,7 @@ def _charts(decision: Decision, measured: Sequence[Measured], kinds: Kinds | Non
                 ("watched (dashed)", [100 * v for v in ours.watched.tolist()]),
             ],
             title=f"The most watched tenth takes {percent(float(ours.head.mean()))} of the places",
-            subtitle=f"Share of the places, per cent, that go to the most watched share of the {thing}s, per cent; by what this sample watched",
+            subtitle=f"Share of the places by share of the {thing}s, per cent; most watched first, by this sample's histories",
             head=100 * HEAD,
         ),
     ]
@@ -250,7 +250,8 @@ def _charts(decision: Decision, measured: Sequence[Measured], kinds: Kinds | Non
             mix_figure(
                 "mix",
                 [(kinds.names[k], 100 * float(wanted[k]), 100 * float(given[k])) for k in order],
-                title=f"{kinds.names[gap]} differs most: {percent(float(wanted[gap]))} of the histories, {percent(float(given[gap]))} of the pages",
+                title=f"{kinds.names[gap]} differs most: {percent(float(wanted[gap]))} of the histories, "
+                f"{percent(float(given[gap]))} of the pages",
                 subtitle=f"Share of each {kinds.called}, per cent: a ring is what {unit}s watched, a dot what {ours.policy} shows",
                 called=kinds.called,
             )

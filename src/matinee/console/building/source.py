@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from matinee.console.building import decision as decisions
 from matinee.console.building import front as fronts
-from matinee.console.building import ledger as ledgers
 from matinee.console.building import items, previews
+from matinee.console.building import ledger as ledgers
 from matinee.console.building import lineage as lineages
 from matinee.console.building import members as units
 from matinee.console.building import quarantine as quarantines
