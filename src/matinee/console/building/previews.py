@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from matinee.choices import Choice, Id
 from matinee.console.building.desk import Desk, as_value, safe_name, unit_words
 from matinee.console.building.members import LEARN_BELOW, best_kept_out, features_held, funnel
-from matinee.console.formats import capitalize_first, count, moment, plural, verb
+from matinee.console.formats import article, capitalize_first, count, moment, percent, plural, verb
 from matinee.console.pages import KeptOut
 from matinee.console.parts import Card
 from matinee.console.shown import Compared, Control, GuardOut, Mix, MixRow, PagePreview, ShelfRow, Side
@@ -44,7 +44,7 @@ def preview_page(desk: Desk, name: str, query: PreviewQuery) -> PagePreview:
         unit=query.unit,
         unit_name=unit_name,
         thing=thing,
-        headline=f"{title}, as {'an' if unit_name[:1] in 'aeiou' else 'a'} {unit_name} sees it",
+        headline=f"{title}, as {article(unit_name)} {unit_name} sees it",
         lead=f"Whose page? Give the id of a {unit_name}, or take one that was decided for lately.",
         controls=asked.controls(),
         sides=(),
@@ -163,7 +163,12 @@ class _Asked:
                 self.errors["unit"] = f"c.{name[:LONGEST]}, must be one of {known}"
             elif len(value) > LONGEST:
                 self.errors[f"c.{name}"] = f"{name} has {len(value)} letters, must have at most {LONGEST}"
-        return {name: given.get(name, "").strip()[:LONGEST] for name in self.hints}
+        usual = self.desk.context_keys(self.decision.name)
+        latest = next(iter(self.desk.log.choices(decision=self.decision.name, unit=self.query.unit, limit=1)), None)
+        said = latest.context if latest is not None and self.query.unit else {}
+        # What is not said is as it usually is: without a country, nothing may be licensed. A field that was emptied is empty.
+        found = {n: given.get(n, str(said.get(n, usual.get(n, "")))) for n in self.hints}
+        return {name: value.strip()[:LONGEST] for name, value in found.items()}
 
     @property
     def context(self) -> dict[str, Any]:
@@ -241,7 +246,7 @@ def _side(
         mix=_mix(desk, decision, had, choice) if not choice.fallback else None,
         fallback=choice.fallback,
         before=len(set(had) & set(choice.action)),
-        young=_young(made),
+        young=None if choice.fallback else _young(made),
     )
     return side, made
 
@@ -293,7 +298,7 @@ def _says(desk: Desk, decision: Decision, policy: str) -> str:
     note = str(desk.studio.policies(decision.name).get(policy, {}).get("note", ""))
     live = desk.studio.releases.live(decision.name)
     share = next((a.share for a in live.arms if a.policy == policy), None) if live is not None else None
-    said = "not released" if share is None else "live" if share >= 1 else f"live for {share:.0%}"
+    said = "not released" if share is None else "live" if share >= 1 else f"live for {percent(share, 0)}"
     return f"{said}; {note}" if note else said
 
 

@@ -206,7 +206,7 @@ def _lead(decision: Decision, measured: Sequence[Measured], kinds: Kinds | None)
     head = row.head
     text = (
         f"{plural(row.pages, 'page')} of **{one.policy}** show **{count(row.shown)} of {count(row.among)} {thing}s** "
-        f"({percent(row.coverage)}). The most watched tenth takes **{fixed(head.value or 0.0, 1)} %** "
+        f"({percent(row.coverage)}). The most watched tenth takes **{percent((head.value or 0.0) / 100)}** "
         f"[{fixed(head.low or 0.0, 1)}, {fixed(head.high or 0.0, 1)}] of the places, and {percent(_at_head(one))} of the histories."
     )
     if kinds is not None and row.apart is not None:
