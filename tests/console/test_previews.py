@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -337,6 +339,14 @@ def test_the_sample_is_the_same_for_every_policy(source: StudioSource) -> None:
     assert sorted(units_of(source.desk, decision)) == list(range(MEMBERS))  # type: ignore[type-var]
 
 
+def test_a_sample_of_many_is_drawn_alike_each_time(source: StudioSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matinee.console.building.reach.UNITS", 6)
+    decision = source.desk.decision("page")
+    once = units_of(source.desk, decision)
+    source.desk.forget()
+    assert units_of(source.desk, decision) == once != sorted(once, key=str) and len(set(once)) == 6
+
+
 def measured() -> Measured:
     """Four titles; two pages [0, 1], [0, 3]; histories 0 0 0 1, so that 0 is the head."""
     kinds = Kinds(
@@ -364,11 +374,14 @@ def test_a_mean_has_its_normal_interval() -> None:
 
 
 def test_a_sample_ends_after_its_time() -> None:
-    ticks = iter(range(0, 10_000, 40))
-    reach = Reach(lambda *_: (_ for _ in ()).throw(AssertionError("drawn")), ticks=lambda: float(next(ticks)))
-    sample = reach.sample(("d", "p"), None, "p", None, lambda: [1, 2])  # type: ignore[arg-type]
+    ticks = itertools.count(0, 40)  # each look at the clock is forty seconds later; a sample has sixty
+    made = SimpleNamespace(candidates=[1, 2, 3], choice=SimpleNamespace(fallback=None, action=[1]))
+    showing: Any = SimpleNamespace(history=None)
+    decision: Any = None
+    reach = Reach(lambda *_: made, ticks=lambda: float(next(ticks)))  # type: ignore[arg-type, return-value]
+    sample = reach.sample(("d", "p"), decision, "p", showing, lambda: [1, 2, 3, 4])
     reach.wait(10)
-    assert sample.done and sample.drawn <= 1
+    assert sample.done and (sample.drawn, sample.among, sample.error) == (1, 3, "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- items

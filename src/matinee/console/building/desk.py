@@ -164,7 +164,7 @@ class Desk:
             seen: dict[str, dict[str, int]] = {}
             for choice in self.log.choices(decision=decision, limit=100):
                 for key, value in choice.context.items():
-                    if isinstance(value, str | int | float | bool) and key not in ("profiled", "advice"):
+                    if isinstance(value, str | int | float | bool) and key not in ("profiled", "advice", "layout"):
                         counts = seen.setdefault(key, {})
                         counts[str(value)] = counts.get(str(value), 0) + 1
             order = sorted(seen, key=lambda k: -sum(seen[k].values()))

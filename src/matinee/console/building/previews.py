@@ -149,7 +149,7 @@ class _Asked:
     def _hints(self, showing: Showing) -> dict[str, tuple[str, ...]]:
         """What may be said of the moment: what callers say in the log, and what the domain knows; usual values first."""
         usual = self.desk.context_keys(self.decision.name)
-        names = [*showing.moment, *(k for k in usual if k not in showing.moment and k not in (*self.limits, "layout"))]
+        names = [*showing.moment, *(k for k in usual if k not in showing.moment and k not in self.limits)]
         return {
             n: tuple(dict.fromkeys([*([usual[n]] if n in usual else []), *showing.moment.get(n, ())]))
             for n in names[:MOST_CONTEXT]
