@@ -31,7 +31,7 @@ LAYERS = [
     },
     {"evaluate", "experiments"},
     {
-        "domain", "releases", "releasing",
+        "showing", "domain", "releases", "releasing",
         "rewarded", "replay", "judge", "workshop", "sealing", "publishing", "erasure", "leverage", "live", "unit_features",
         "studio", "doctor", "testing", "trial", "online",
     },
@@ -114,7 +114,7 @@ def test_who_may_know_whom(path: Path) -> None:
             assert other in {
                 "evaluate", "testing", "models", "features", "scorers", "store", "files", "training", "policies", "facts",
                 "experiments",
-                "domains", "domain", "guards", "rewards", "decisions", "draw", "rewarded",
+                "domains", "domain", "showing", "guards", "rewards", "decisions", "draw", "rewarded",
             }, f"domain file {path.name} imports matinee.{other}: domains import only the public package"  # fmt: skip
             continue
         below, mine = layer(other), layer(own)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matinee.decisions import Decision
     from matinee.facts import Fact
     from matinee.features import Features
+    from matinee.showing import About, Showing
 
 Importer = Callable[..., Any]
 Recipe = Callable[..., Any]
@@ -42,6 +43,8 @@ class Domain:
         backtests: `{"home": backtest(studio) -> result}`: evidence from history where nothing was decided yet.
         reasons: `{"home": reason(studio, request, candidate) -> str}`: why, in words a member understands.
         names: `{"title": name_of(studio, ids) -> {id: name}}`: what people call a candidate.
+        showings: `{"front": Showing(...)}`: how the choices of a decision are shown, row by row.
+        about: `{"title": about(studio, id) -> About}`: what is known of one candidate beyond its facts.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Domain:
     backtests: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     reasons: Mapping[str, Callable[..., str]] = field(default_factory=dict)
     names: Mapping[str, Callable[..., Mapping[Any, str]]] = field(default_factory=dict)
+    showings: Mapping[str, Showing] = field(default_factory=dict)
+    about: Mapping[str, Callable[[Any, Any], About]] = field(default_factory=dict)
 
 
 def installed() -> dict[str, Any]:

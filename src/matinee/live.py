@@ -6,6 +6,7 @@ request -> the unit's features -> candidates -> guards -> scores -> draw -> writ
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,23 @@ class Serving:
     generation: int
 
 
+@dataclass(frozen=True)
+class Rehearsed:
+    """What would be chosen, and what it was made from.
+
+    Attributes:
+        choice: Not logged.
+        request: For whom and when, with the features that were read.
+        candidates: Before the guards.
+        policy: Who chose; None where nothing is released.
+    """
+
+    choice: Choice
+    request: Request
+    candidates: Candidates
+    policy: Policy | None
+
+
 class Live:
     """The serving side of a studio in one process. Safe to call from several threads."""
 
@@ -114,9 +132,54 @@ class Live:
                 self._remember(choice)
         return choice
 
+    def rehearse(
+        self, decision: Decision, unit: Id, context: Mapping[str, Any], *, policy: str = "", at: datetime | None = None,
+        draw: int = 0,
+    ) -> Rehearsed:  # fmt: skip
+        """What a policy would choose: nothing is logged, and the same question has the same answer.
+
+        Args:
+            decision: Which decision.
+            unit: For whom.
+            context: What is known of the moment.
+            policy: A saved policy of the decision; who is live for the unit where empty.
+            at: The moment; now where not given. Features and candidates are those that are held now.
+            draw: Which of the possible draws: two policies with the same number are compared under the same luck.
+
+        Raises:
+            UnknownNameError: If no policy of the decision has that name.
+        """
+        now = self.studio.clock()
+        moment = now if at is None else instant(at)
+        held = max(moment, now)  # of the past only what is held now is known
+        found, arm = None, ""
+        if policy:
+            if policy not in self.studio.policies(decision.name):
+                raise UnknownNameError("policy", policy, self.studio.policies(decision.name))
+            found = self.studio.policy(policy)
+        luck = np.random.default_rng([self.studio.seed or 0, draw, zlib.crc32(str(unit).encode())])
+        with self._lock:
+            serving = self._serving
+            arms = serving.arms.get(decision.name)
+            if found is None and arms is not None:
+                arm = arms.split.assign(unit)
+                found, policy = arms.policies[arm], arms.names[arm]
+            candidates, items_at = serving.candidates.get(decision.name) or self._options(decision)
+            choice = self._choose(
+                decision, found, unit, moment, context, candidates, items_at, policy, arm, luck.random(decision.slots),
+                held,
+            )  # fmt: skip
+            plain = Request(decision.name, unit, moment, context, {})
+            try:
+                request = plain if found is None else self._request(decision, found, unit, moment, context, held)
+            except MatineeError:
+                request = plain  # the choice says that the features could not be read
+        return Rehearsed(choice, request, candidates, found)
+
     def _choose(
         self, decision: Decision, policy: Policy | None, unit: Id, at: datetime, context: Mapping[str, Any],
-        candidates: Candidates, items_at: datetime | None, name: str, arm: str,
+        candidates: Candidates, items_at: datetime | None, name: str, arm: str, uniforms: np.ndarray[Any, Any] | None = None,
+        held: datetime | None = None,
     ) -> Choice:  # fmt: skip
         def without(reason: str) -> Choice:
             action = decision.fallback[: decision.slots]
@@ -132,7 +195,7 @@ class Live:
 
             policy = Uniform()  # no advice on values yet; the guards are shown all the same
         try:
-            request = self._request(decision, policy, unit, at, context)
+            request = self._request(decision, policy, unit, at, context, held)
             narrowed = self._proposed(policy, request, candidates)
         except MatineeError as error:
             # Without its features a guard could not see what it guards against: nothing is drawn.
@@ -140,8 +203,8 @@ class Live:
 
         def among(these: Candidates) -> Choice:
             return choose(
-                decision, policy, request, these, uniforms=self._random.random(decision.slots), policy_name=name, arm=arm,
-                items_at=items_at,
+                decision, policy, request, these, policy_name=name, arm=arm, items_at=items_at,
+                uniforms=self._random.random(decision.slots) if uniforms is None else uniforms,
             )  # fmt: skip
 
         made = among(narrowed)
@@ -166,26 +229,32 @@ class Live:
                 return candidates.take(found)
         return candidates
 
-    def _request(self, decision: Decision, policy: Policy, unit: Id, at: datetime, context: Mapping[str, Any]) -> Request:
+    def _request(
+        self, decision: Decision, policy: Policy, unit: Id, at: datetime, context: Mapping[str, Any],
+        held: datetime | None = None,
+    ) -> Request:  # fmt: skip
+        """What a policy decides from; `held` is when its features are read, where that is another moment."""
+        held = held or at
         features: dict[str, Any] = {}
         guarding = [f for f in decision.needs if f.key == decision.unit]
         for one in guarding:
-            features |= self.units.read(one, unit, at)
+            features |= self.units.read(one, unit, held)
         profiled = context.get("profiled") is not False and not (decision.sheltered and features.get(decision.sheltered))
         if profiled and decision.consent is not None:
             from matinee.guards import consents
 
-            profiled = in_force(self.lookup("consents", str(unit), at, consents()), decision.consent, at)[0]
+            profiled = in_force(self.lookup("consents", str(unit), held, consents()), decision.consent, held)[0]
         for scorer in policy.scorers():
             for one in scorer.needs:
                 if one.key != decision.unit or one in guarding:
                     continue
-                features |= self.units.read(one, unit, at) if profiled else dict.fromkeys(one.names)
+                features |= self.units.read(one, unit, held) if profiled else dict.fromkeys(one.names)
         if not profiled:
             context = {**context, "profiled": False}
         return Request(
-            decision.name, unit, at, context, features, lambda name, key: self.lookup(name, key, at, self.studio.features[name])
-        )
+            decision.name, unit, at, context, features,
+            lambda name, key: self.lookup(name, key, held, self.studio.features[name]),
+        )  # fmt: skip
 
     def lookup(self, name: str, key: Id, at: datetime, features: Features) -> Mapping[str, Any]:
         """Features of any key, for guards that ask about others."""

@@ -231,15 +231,15 @@ def test_a_chart_that_stands_alone_says_whose_mean_it_shows_and_why(source: Stud
 
 
 def test_a_policy_that_looks_at_a_few_is_a_step_of_its_own() -> None:
-    from matinee.console.building.members import _funnel
+    from matinee.console.building.members import funnel
 
     choice = mt.Choice(
         id="c", decision="home", unit=1, at=NOW, policy="home@1", arm="live", mode="decide", context={},
         candidates=list(range(290)), blocked={"licence window": list(range(1000, 1010))}, action=[1, 2],
     )  # fmt: skip
-    steps = _funnel(small_domain.home, choice, 9125, "title").steps
+    steps = funnel(small_domain.home, choice, 9125, "title").steps
     assert steps == (("titles", 9125), ("proposed by the policy", 300), ("after licence window", 290), ("drawn", 2))
-    assert [name for name, _ in _funnel(small_domain.home, choice, 300, "title").steps][1] == "after licence window"
+    assert [name for name, _ in funnel(small_domain.home, choice, 300, "title").steps][1] == "after licence window"
 
 
 @pytest.mark.parametrize("typed", ["²", "--5", "9" * 400, "-", "7\n", "٣"])
@@ -460,7 +460,7 @@ def test_a_choice_has_everything_that_was_logged_and_what_followed(source: Studi
     ("q", "kind", "name", "path"),
     [
         ("home", "decision", "Home page ranking", "/decisions/home"),
-        ("glass", "title", "Glass Harbour", "/choices?action=1"),
+        ("glass", "title", "Glass Harbour", "/items/title/1"),
         ("7", "member", "member 7", "/members/7?decision=home"),
         ("in_3", "invoice", "invoice in_3", "/members/in_3?decision=retry"),
         ("played", "fact", "played", "/lineage?node=fact%3A%2F%2Fplayed#impact"),

@@ -30,7 +30,15 @@ from matinee.console.errors import NotAllowedError, error_page
 from matinee.console.parts import NavItem, Shell
 from matinee.console.release_panel import wrong
 from matinee.console.render import render
-from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm, Source
+from matinee.console.source import (
+    DecisionQuery,
+    LedgerQuery,
+    MemberQuery,
+    PreviewQuery,
+    QuarantineQuery,
+    ReleaseForm,
+    Source,
+)
 from matinee.exceptions import MatineeError, ReleaseError
 from matinee.times import utc_now
 
@@ -41,6 +49,7 @@ log = logging.getLogger("matinee.console")
 STATIC = Path(__file__).with_name("static")
 COOKIE = "matinee_csrf"
 MAX_FORM, MAX_FIELDS = 64 * 1024, 50
+LONGEST = 200  # letters of a field in an address
 FORM_SECONDS = 5.0  # a form of the console is short, and comes at once
 HEADERS = {
     "Content-Security-Policy": (
@@ -131,6 +140,9 @@ def page_routes(source: Source, *, authenticate: Authenticate | None = None) -> 
     pages: list[tuple[str, View]] = [
         ("/", front),
         ("/decisions/{name}", decision),
+        ("/decisions/{name}/page", preview),
+        ("/decisions/{name}/reach", reach),
+        ("/items/{entity}/{id:path}", item),
         ("/lineage", lineage),
         ("/quarantine", quarantine),
         ("/members", members),
@@ -207,6 +219,40 @@ def member(source: Source, ask: Ask) -> Page:
         )
     )
     return Page("member.html", page, "/members", 422 if page.error else 200)
+
+
+def preview(source: Source, ask: Ask) -> Page:
+    """A whole page as one unit would see it, beside another policy's where one is named."""
+    q, name = ask.query, ask.path["name"]
+
+    def typed(key: str) -> str:
+        return q.get(key, "").strip()[:LONGEST]
+
+    query = PreviewQuery(
+        unit=typed("unit"),
+        policy=typed("policy"),
+        against=typed("against"),
+        viewer=typed("as"),
+        limit=typed("limit"),
+        at=typed("at"),
+        draw=typed("draw"),
+        chosen=typed("chosen"),
+        context={k[2:]: typed(k) for k in q if k.startswith("c.")},
+    )
+    page = source.preview(name, query)
+    return Page("preview.html", page, f"/decisions/{name}/page", 422 if page.error else 200)
+
+
+def reach(source: Source, ask: Ask) -> Page:
+    """What the pages of a policy reach over a sample of units."""
+    name = ask.path["name"]
+    page = source.reach(name, *(ask.query.get(k, "").strip()[:LONGEST] for k in ("policy", "against")))
+    return Page("reach.html", page, f"/decisions/{name}/page")
+
+
+def item(source: Source, ask: Ask) -> Page:
+    """One candidate."""
+    return Page("item.html", source.item(ask.path["entity"], ask.path["id"]))
 
 
 def choices(source: Source, ask: Ask) -> Page | Go:

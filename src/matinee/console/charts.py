@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal
 
 from matinee.console.formats import decimals, fixed
@@ -360,3 +361,112 @@ def lines_per_decision(rows: Sequence[tuple[str, int]], *, title: str, subtitle:
 
     spec = _base(title, subtitle, height, stems("earlier", False) + stems("last", True))
     return {**spec, "data": {"values": values}}
+
+
+def curves(
+    series: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    *,
+    title: str,
+    subtitle: str,
+    x_unit: str = "",
+    y_unit: str = "",
+    mark: float | None = None,
+    height: int = 240,
+) -> Spec:
+    """Several curves over one number, each with its name at its end: the first in amber, the others in grey.
+
+    Args:
+        series: Name and points of each; one that is called dashed is.
+        title: The sentence that says what is seen.
+        subtitle: What is measured, and its unit.
+        x_unit, y_unit: Written after the figures of the axes.
+        mark: A value of x that is marked by a dotted rule.
+        height: Of the plot, in pixels.
+    """
+    right = max((p[0] for _, points in series for p in points), default=1.0)
+    left = min((p[0] for _, points in series for p in points), default=0.0)
+    x: Spec = {
+        "field": "x", "type": "quantitative", "scale": {"domain": [left, right], "nice": False, "range": [0, {"expr": _END}]},
+        "axis": {"tickCount": 5, "labelExpr": f"format(datum.value, ',~r') + '{x_unit}'", "labelFlush": True},
+    }  # fmt: skip
+    y: Spec = {
+        "type": "quantitative", "scale": {"zero": True, "nice": True},
+        "axis": {"tickCount": 5, "labelExpr": f"format(datum.value, ',~r') + '{y_unit}'"},
+    }  # fmt: skip
+    layers: list[Spec] = []
+    if mark is not None:
+        rule = {"type": "rule", "style": "milestone"}
+        layers.append({"name": "mark", "data": {"values": [{"x": mark}]}, "mark": rule, "encoding": {"x": x}})
+    ends = _apart([(points[-1][1], sum(v for _, v in points)) if points else (0.0, 0.0) for _, points in series])
+    for k in reversed(range(len(series))):
+        who, points = series[k]
+        values = [{"x": a, "value": round(b, 4)} for a, b in points]
+        if not values:
+            continue
+        style = "ours" if k == 0 else "base"
+        line = {"type": "line", "style": style, "interpolate": "linear", **({"strokeDash": [5, 3]} if "dashed" in who else {})}
+        words = {
+            "type": "text", "style": "ours-text" if k == 0 else "note", "align": {"expr": f"{_WIDE} ? 'left' : 'right'"},
+            "dx": {"expr": f"{_WIDE} ? 8 : 0"}, "dy": {"expr": f"{_WIDE} ? 0 : {-10 - 14 * k}"},
+        }  # fmt: skip
+        layers += [
+            {"name": who, "data": {"values": values}, "mark": line, "encoding": {"x": x, "y": {**y, "field": "value"}}},
+            {
+                "name": f"{who} words",
+                "data": {"values": [{"x": values[-1]["x"], "value": ends[k], "text": who}]},
+                "mark": words,
+                "encoding": {"x": x, "y": {**y, "field": "value"}, "text": {"field": "text"}},
+            },
+        ]
+    return _base(title, subtitle, height, layers)
+
+
+def _apart(ends: Sequence[tuple[float, float]], least: float = 0.07) -> list[float]:
+    """Heights of the words at the ends of curves, moved down until they do not touch.
+
+    Args:
+        ends: Where each curve ends, and what it holds in all: of two that end alike the higher one has its word above.
+        least: Between two words, as a share of the highest end.
+    """
+    step = least * max([*(abs(end) for end, _ in ends), 1e-9])
+    out, order = [end for end, _ in ends], sorted(range(len(ends)), key=lambda k: (-round(ends[k][0], 6), -ends[k][1]))
+    for above, k in pairwise(order):
+        out[k] = min(out[k], out[above] - step)
+    return out
+
+
+def dumbbells(
+    rows: Sequence[tuple[str, float, float]], *, title: str, subtitle: str, height: int = 240
+) -> Spec:
+    """Two shares of each kind on one line: a grey ring and an amber dot.
+
+    Args:
+        rows: Kind, share before (ring) and share now (dot), per cent; in the order in which they are drawn.
+        title: The sentence that says what is seen.
+        subtitle: What is measured.
+        height: Of the plot, in pixels.
+    """
+    values = [{"kind": kind, "before": round(a, 3), "now": round(b, 3)} for kind, a, b in rows]
+    y: Spec = {"field": "kind", "type": "nominal", "sort": None, "axis": {"labelLimit": 140, "labelFontSize": 12}}
+    x: Spec = {
+        "type": "quantitative", "scale": {"zero": True, "nice": True},
+        "axis": {"tickCount": 5, "grid": True, "labelExpr": "format(datum.value, '~r') + ' %'"},
+    }  # fmt: skip
+    layers: list[Spec] = [
+        {
+            "name": "between",
+            "mark": {"type": "rule", "style": "base"},
+            "encoding": {"y": y, "x": {**x, "field": "before"}, "x2": {"field": "now"}},
+        },
+        {
+            "name": "before",
+            "mark": {"type": "point", "style": "base-mark", "filled": False, "size": 70, "strokeWidth": 2},
+            "encoding": {"y": y, "x": {**x, "field": "before"}},
+        },
+        {
+            "name": "now",
+            "mark": {"type": "point", "style": "ours-mark", "filled": True, "size": 80},
+            "encoding": {"y": y, "x": {**x, "field": "now"}},
+        },
+    ]
+    return {**_base(title, subtitle, height, layers), "data": {"values": values}}

@@ -102,3 +102,52 @@ def lines_figure(
     said = title or f"{last[0]} took {last[1]} lines; the first, {first[0]}, took {first[1]}"
     spec = charts.lines_per_decision(rows, title=said, subtitle=subtitle)
     return Chart(name, spec, ("Decision", "Lines"), tuple((n, count(c)) for n, c in rows), 300)
+
+
+def coverage_figure(
+    name: str, series: Sequence[tuple[str, Sequence[float]]], *, title: str, subtitle: str, height: int = 240
+) -> Chart:
+    """How much of a catalogue the first pages of each policy show, page by page; ours first."""
+    spec = charts.curves(
+        [(who, [(k + 1.0, v) for k, v in enumerate(values)]) for who, values in series],
+        title=title, subtitle=subtitle, height=height, x_unit="", y_unit="",
+    )  # fmt: skip
+    most = max(len(v) for _, v in series)
+    at = sorted({1, *(max(1, round(most * k / 8)) for k in range(1, 9))})
+    rows = tuple(
+        (count(k), *(f"{fixed(v[min(k, len(v)) - 1], 1)} %" for _, v in series)) for k in at
+    )
+    return Chart(name, spec, ("Pages", *(who for who, _ in series)), rows, height)
+
+
+def concentration_figure(
+    name: str,
+    steps: Sequence[float],
+    series: Sequence[tuple[str, Sequence[float]]],
+    *,
+    title: str,
+    subtitle: str,
+    head: float,
+    height: int = 240,
+) -> Chart:
+    """How concentrated places are on what is watched most; ours first, what was watched last."""
+    spec = charts.curves(
+        [(who, list(zip(steps, values, strict=True))) for who, values in series],
+        title=title, subtitle=subtitle, height=height, x_unit=" %", y_unit="", mark=head,
+    )  # fmt: skip
+    rows = tuple(
+        (f"{fixed(x, 0)} %", *(f"{fixed(values[k], 1)} %" for _, values in series))
+        for k, x in enumerate(steps)
+        if k % 4 == 0
+    )
+    return Chart(name, spec, ("Most watched", *(who for who, _ in series)), rows, height)
+
+
+def mix_figure(
+    name: str, rows: Sequence[tuple[str, float, float]], *, title: str, subtitle: str, called: str
+) -> Chart:
+    """Shares of kinds, per cent, in histories (rings) and on pages (dots)."""
+    height = 26 * len(rows) + 24
+    spec = charts.dumbbells(rows, title=title, subtitle=subtitle, height=height)
+    cells = tuple((kind, f"{fixed(a, 1)} %", f"{fixed(b, 1)} %", f"{fixed(b - a, 1, signed=True)}") for kind, a, b in rows)
+    return Chart(name, spec, (called.capitalize(), "Histories", "Pages", "Difference, points"), cells, height)

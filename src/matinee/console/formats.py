@@ -150,6 +150,18 @@ def day(at: datetime | None) -> str:
     return "–" if at is None else f"{at.astimezone(UTC).day} {at.astimezone(UTC):%b}"
 
 
+def date(at: datetime) -> str:
+    """`22 Nov 2026`."""
+    return f"{day(at)} {at.astimezone(UTC).year}"
+
+
+def window(starts: datetime | None, ends: datetime | None) -> str:
+    """When something is allowed: `1 Nov 2025 to 1 Dec 2025`, `from 1 Nov 2025`, `until 1 Dec 2025`, `always`."""
+    if starts is None:
+        return "always" if ends is None else f"until {date(ends)}"
+    return f"from {date(starts)}" if ends is None else f"{date(starts)} to {date(ends)}"
+
+
 def length(span: timedelta) -> str:
     """A length of time in its largest fitting unit: `41 s`, `14 min`, `5 h`, `9 days`.
 

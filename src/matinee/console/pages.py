@@ -215,6 +215,7 @@ class DecisionPage:
     chance: Chart | None
     releases: tuple[ReleaseRow, ...]
     code: str
+    previewed: bool = False  # whether its pages can be looked at as its units see them
 
 
 # ------------------------------------------------------------------------------------------------------ lineage page
@@ -348,6 +349,7 @@ class KeptOut:
     name: str
     guard: str
     reason: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +403,7 @@ class Preview:
     fallback: str | None = None
     drivers: tuple[tuple[str, float], ...] = ()
     note: str = ""
+    more: int = 0  # slots that are not shown here
 
     @property
     def chosen(self) -> Card | None:
@@ -425,6 +428,7 @@ class MemberPage:
     choices: tuple[ChoiceRow, ...]
     error: str | None = None
     missing: str | None = None
+    previewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A candidate as it is shown: a poster for a title, its name for an option."""
+    """A candidate as it is shown: a poster for a title, its name for an option; `kind` is what it is most, its genre."""
 
     id: str
     name: str
@@ -152,3 +152,4 @@ class Card:
     reasons: tuple[str, ...] = ()
     note: str = ""
     to_learn: bool = False
+    kind: str = ""

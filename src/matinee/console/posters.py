@@ -1,5 +1,7 @@
 """Typographic posters: two inks, one spot, one of sixteen flat shapes, chosen by a hash of the title's id.
 
+Titles of one kind, such as a genre, share a family of shapes: a row of westerns looks like one.
+
 The name is text, so it is read aloud, found on the page and translated; it takes the upper part of the card at the
 largest size that fits. The shapes are SVG symbols, written once a page and coloured by the palette of the card that
 uses them.
@@ -30,6 +32,7 @@ _WIDTHS = {
 _SIZES = (28.0, 24.0, 22.0, 20.5, 19.0, 17.5, 15.0, 13.0, 11.0)  # in cqw: hundredths of the card's width
 _LINE, _WIDE, _HIGH = 0.94, 86.0, 57.0  # line height in em; the width and the height the name may take, in cqw
 PALETTES = 10
+FAMILY = 4  # shapes that titles of one kind share
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +54,36 @@ class Poster:
     size: float
 
 
-def poster(key: object, name: str) -> Poster:
-    """The card of a title, always the same for the same id.
+def poster(key: object, name: str, kind: str = "") -> Poster:
+    """The card of a title, always the same for the same id and kind.
+
+    Args:
+        key: Its id.
+        name: What is written on it.
+        kind: What the title is most, such as its first genre: one of the kind's family of shapes is taken then.
 
     Example:
         >>> poster(7, "Glass Harbour") == poster("7", "Glass Harbour")
         True
     """
     digest = blake2b(str(key).encode(), digest_size=4).digest()
-    shape = tuple(SHAPES)[digest[0] % len(SHAPES)]
+    shapes = family(kind) if kind else tuple(SHAPES)
+    shape = shapes[digest[0] % len(shapes)]
     words = name.split()
     caps = digest[2] % 5 == 0 and len(words) <= 3 and len(name) <= 18
     setting = "mid" if shape == "curtains" else "caps" if caps else "top"
     # The curtains leave paper only in the middle: a name in capitals would not fit between them.
     return Poster(name, shape, digest[1] % PALETTES + 1, setting, fit(name.upper() if caps else name))
+
+
+def family(kind: str) -> tuple[str, ...]:
+    """The shapes of one kind of title: four of the sixteen, the same for the same kind.
+
+    Example:
+        >>> family("Western") == family("Western"), len(set(family("Western")))
+        (True, 4)
+    """
+    return tuple(sorted(SHAPES, key=lambda shape: blake2b(f"{kind}/{shape}".encode(), digest_size=4).digest())[:FAMILY])
 
 
 def _width(text: str) -> float:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from matinee.console import charts, formats, posters
 from matinee.console.pages import Arm, ChoicePage, EvidenceRow, MemberPage, Shell
+from matinee.console.shown import ItemPage, PagePreview
 
 VENDOR = {
     "htmx": "htmx-4.0.1.min.js",
@@ -104,6 +105,7 @@ def environment() -> Environment:
             "capitalize_first": formats.capitalize_first,
             "short_version": lambda name: re.sub(r"@([0-9a-f]{6})[0-9a-f]{2,}$", r"@\1", name),
             "query": lambda fields: urlencode(fields),
+            "window": lambda w: formats.capitalize_first(formats.window(w.starts, w.ends)),
             "short_uri": lambda uri: uri.partition("://")[2],
             "kept_share": lambda left: f"{formats.percent(1 - left)} of candidates",
         }
@@ -147,10 +149,14 @@ def evidence_reference(rows: Iterable[EvidenceRow]) -> float | None:
 
 
 def _cards(page: Any) -> dict[str, posters.Poster]:
+    shown: list[Any] = []
     if isinstance(page, MemberPage) and page.preview is not None and page.preview.as_posters:
-        shown = [(c.id, c.name) for c in page.preview.slots] + [(k.id, k.name) for k in page.preview.kept_out]
+        shown = [*page.preview.slots, *page.preview.kept_out]
     elif isinstance(page, ChoicePage) and page.as_posters:
-        shown = [(c.id, c.name) for c in page.slots]
-    else:
-        return {}
-    return {key: posters.poster(key, name) for key, name in shown}
+        shown = [*page.slots]
+    elif isinstance(page, PagePreview) and page.as_posters:
+        shown = [card for side in page.sides for row in side.rows for card in row.cards]
+        shown += [one for side in page.sides[:1] for guard in side.guards for one in guard.examples]
+    elif isinstance(page, ItemPage) and page.as_posters:
+        shown = [page, *page.similar]
+    return {one.id: posters.poster(one.id, one.name, one.kind) for one in shown}

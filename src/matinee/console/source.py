@@ -18,6 +18,7 @@ from matinee.console.pages import (
     SearchPage,
     Shell,
 )
+from matinee.console.shown import ItemPage, PagePreview, ReachPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,33 @@ class MemberQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewQuery:
+    """What a page preview shows, as it was typed.
+
+    Attributes:
+        unit: For whom; the form alone where empty.
+        policy: Who draws; who is live where empty.
+        against: A policy to stand beside it; none where empty.
+        viewer: "" (as it is), "plain" (not profiled) or "kids".
+        limit: Age limit of the moment.
+        at: As of when; now where empty.
+        draw: Which of the possible draws.
+        chosen: Id of the candidate whose reason is shown.
+        context: What else the caller would send.
+    """
+
+    unit: str = ""
+    policy: str = ""
+    against: str = ""
+    viewer: str = ""
+    limit: str = ""
+    at: str = ""
+    draw: str = ""
+    chosen: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerQuery:
     """Which choices the ledger lists."""
 
@@ -133,6 +161,18 @@ class Source(Protocol):
 
     def member(self, query: MemberQuery) -> MemberPage:
         """One unit."""
+        ...
+
+    def preview(self, name: str, query: PreviewQuery) -> PagePreview:
+        """A page of a decision for one unit; raises UnknownNameError."""
+        ...
+
+    def reach(self, name: str, policy: str, against: str) -> ReachPage:
+        """What the pages of a policy reach; raises UnknownNameError. Never waits for the pages to be drawn."""
+        ...
+
+    def item(self, entity: str, id: str) -> ItemPage:
+        """One candidate; raises UnknownNameError."""
         ...
 
     def ledger(self, query: LedgerQuery) -> LedgerPage:

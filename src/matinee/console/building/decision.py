@@ -69,6 +69,7 @@ def decision_page(desk: Desk, name: str, query: DecisionQuery, *, allowed: bool)
         ),
         releases=tuple(_release_row(r, i == 0) for i, r in enumerate(releases)),
         code=_code(decision, releases),
+        previewed=desk.showing(decision) is not None,
     )
 
 

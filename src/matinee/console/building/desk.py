@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from matinee.choices import Id
 from matinee.console.building.checkup import Checkup
 from matinee.console.building.log_reader import LogReader
+from matinee.console.building.sampling import Reach
 from matinee.console.formats import capitalize_first
 from matinee.decisions import Decision
 from matinee.exceptions import MatineeError
 
 if TYPE_CHECKING:
+    from matinee.showing import Kinds, Showing
     from matinee.studio import Studio
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class Desk:
         self._lock = threading.Lock()
         self.log = LogReader(studio, self.kept)
         self.checkup = Checkup(lambda: studio.doctor(), lambda: self.now)
+        self.reach = Reach(lambda decision, unit, policy: studio.live.rehearse(decision, unit, {}, policy=policy))
 
     @property
     def now(self) -> datetime:
@@ -75,6 +78,7 @@ class Desk:
         with self._lock:
             self._kept, self._making = {}, {}
         self.checkup.forget()
+        self.reach.forget()
 
     # -- decisions
 
@@ -124,6 +128,31 @@ class Desk:
             known |= {i: str(named.get(i) or i) for i in missing}
         return {str(i): known[i] for i in wanted}
 
+    def showing(self, decision: Decision) -> Showing | None:
+        """How its domain shows its choices; None where it does not say."""
+        domain = self.studio.domain_of(decision.name)
+        return domain.showings.get(decision.name) if domain is not None else None
+
+    def kinds(self, decision: Decision) -> Kinds | None:
+        """What its candidates are made of, kept for five minutes; None where nobody says."""
+        showing = self.showing(decision)
+        make = showing.kinds if showing is not None else None
+        if make is None:
+            return None
+        return self.kept(("kinds", decision.name), lambda: make(self.studio), 300.0)
+
+    def leading(self, decision: Decision, ids: Iterable[Id]) -> dict[str, str]:
+        """What each of these is most, such as its genre; those of which nothing is known are left out."""
+        kinds = self.kinds(decision)
+        if kinds is None:
+            return {}
+        found: dict[str, str] = {}
+        for one in ids:
+            shares = kinds.of(one)
+            if shares is not None and shares.max(initial=0.0) > 0:
+                found[str(one)] = kinds.names[int(shares.argmax())]
+        return found
+
     def as_posters(self, decision: Decision) -> bool:
         """Whether its candidates are drawn as posters: titles are, options are not."""
         return decision.entity is not None and decision.entity in ("title", "artwork", "film", "series")
@@ -152,7 +181,7 @@ class Desk:
             seen: dict[str, dict[str, int]] = {}
             for choice in self.log.choices(decision=decision, limit=100):
                 for key, value in choice.context.items():
-                    if isinstance(value, str | int | float | bool) and key not in ("profiled", "advice"):
+                    if isinstance(value, str | int | float | bool) and key not in ("profiled", "advice", "layout"):
                         counts = seen.setdefault(key, {})
                         counts[str(value)] = counts.get(str(value), 0) + 1
             order = sorted(seen, key=lambda k: -sum(seen[k].values()))

@@ -96,6 +96,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
     advised = [a.option for a in choice.advice]
     wanted = [*choice.action, *some, *advised]
     names = desk.names(decision, wanted) if decision is not None else {str(i): str(i) for i in wanted}
+    kinds = desk.leading(decision, choice.action) if decision is not None else {}
     outcomes = desk.log.outcomes([choice])[choice.id]
     thing = decision.entity if decision is not None and decision.entity else "option"
     unit = unit_words(decision) if decision is not None else "unit"
@@ -121,6 +122,7 @@ def choice_page(desk: Desk, choice_id: str) -> ChoicePage:
                 names.get(str(i), str(i)),
                 k + 1,
                 choice.propensities[k] if k < len(choice.propensities) else None,
+                kind=kinds.get(str(i), ""),
             )
             for k, i in enumerate(choice.action)
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matinee.policies import Candidates, Policy, Request
 
 GHOSTS, ROWS = 8, 12
+SLOTS = 24  # a whole page has hundreds: they have a page of their own
 LEARN_BELOW = 0.25  # of an even share among what was allowed: the policy shows it to learn, not to earn
 
 
@@ -78,7 +79,7 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
         missing = f"It cannot be decided now: {safe_name(wrong)}"
     title = capitalize_first(decision.title)
     when = f"as of {moment(at, desk.now)}, with the features held now" if at else "now"
-    features, held = _features(desk, decision, unit)
+    features, held = features_held(desk, decision.unit, unit)
     choices = desk.log.choices(unit=query.unit, limit=ROWS)
     lead = f"What this {unit_words(decision)} would get {when}. A preview is never logged; drawn again, it may differ."
     if not held and not choices:
@@ -105,6 +106,7 @@ def member_page(desk: Desk, query: MemberQuery) -> MemberPage:
         choices=choice_rows(desk, choices),
         error=error,
         missing=missing,
+        previewed=desk.showing(decision) is not None,
     )
 
 
@@ -114,9 +116,11 @@ def _preview(
     studio = desk.studio
     choice = studio.decide(decision, unit, context, at=at, dry=True)
     request, candidates, policy, _ = studio.live.preview(decision, unit, context)
-    best = _best_kept_out(choice, request, candidates, policy)
-    names = desk.names(decision, [*choice.action, *(i for i, _ in best)])
-    reasons = _reasons(desk, decision, request, choice)
+    best = best_kept_out(choice, request, candidates, policy)[:GHOSTS]
+    here = choice.action[: SLOTS if desk.showing(decision) is not None else None]
+    names = desk.names(decision, [*here, *(i for i, _ in best)])
+    kinds = desk.leading(decision, [*here, *(i for i, _ in best)])
+    reasons = _reasons(desk, decision, request, here)
     even = 1.0 / max(1, len(choice.candidates))
     slots = tuple(
         Card(
@@ -127,12 +131,15 @@ def _preview(
             reasons.get(one, ()),
             note="",
             to_learn=bool(choice.propensities) and not choice.fallback and choice.propensities[k] < LEARN_BELOW * even,
+            kind=kinds.get(str(one), ""),
         )
-        for k, one in enumerate(choice.action)
+        for k, one in enumerate(here)
     )
     why = {g.name: g.reason for g in decision.guards}
-    kept_out = tuple(KeptOut(str(i), names.get(str(i), str(i)), guard, why.get(guard, guard)) for i, guard in best)
-    chosen = choice.action[slot - 1] if 0 < slot <= len(choice.action) else None
+    kept_out = tuple(
+        KeptOut(str(i), names.get(str(i), str(i)), guard, why.get(guard, guard), kinds.get(str(i), "")) for i, guard in best
+    )
+    chosen = here[slot - 1] if 0 < slot <= len(here) else None
     thing = decision.entity or "option"
     return Preview(
         decision=decision.name,
@@ -142,31 +149,32 @@ def _preview(
         slots=slots,
         kept_out=kept_out,
         kept_out_total=sum(len(v) for v in choice.blocked.values()),
-        funnel=_funnel(decision, choice, len(candidates), thing),
+        funnel=funnel(decision, choice, len(candidates), thing),
         as_posters=desk.as_posters(decision),
         allowed=len(choice.candidates),
         slot=slot if chosen is not None else 1,
         fallback=choice.fallback,
         drivers=_drivers(policy, request, candidates, chosen),
         note="" if policy is None or policy.scorer is None else f"Scored by {policy.scorer.name}.",
+        more=len(choice.action) - len(here),
     )
 
 
-def _reasons(desk: Desk, decision: Decision, request: Request, choice: Choice) -> dict[Id, tuple[str, ...]]:
+def _reasons(desk: Desk, decision: Decision, request: Request, chosen: Sequence[Id]) -> dict[Id, tuple[str, ...]]:
     """Why, in words a member understands, where the domain can say."""
     domain = desk.studio.domain_of(decision.name)
     explain = domain.reasons.get(decision.name) if domain is not None else None
     if explain is None:
         return {}
     found: dict[Id, tuple[str, ...]] = {}
-    for one in choice.action:
+    for one in chosen:
         text = explain(desk.studio, request, one)
         if text:
             found[one] = (text,)
     return found
 
 
-def _best_kept_out(
+def best_kept_out(
     choice: Choice, request: Request, candidates: Candidates, policy: Policy | None
 ) -> list[tuple[Id, str]]:
     """The candidates that would have ranked best had no guard kept them out; in the guards' order if nothing scores."""
@@ -177,17 +185,17 @@ def _best_kept_out(
         return []
     ids = list(guard_of)
     if policy is None or policy.scorer is None:
-        return [(i, guard_of[i]) for i in ids[:GHOSTS]]
+        return [(i, guard_of[i]) for i in ids]
     where = np.flatnonzero(np.isin(candidates.ids, np.asarray(ids, candidates.ids.dtype)))
     try:
         scores = policy.scorer.score(request, candidates.take(where)).mean
     except Exception:  # noqa: BLE001  # a scorer may refuse what no guard would let it see; the page shows them unranked
-        return [(i, guard_of[i]) for i in ids[:GHOSTS]]
-    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")[:GHOSTS]
+        return [(i, guard_of[i]) for i in ids]
+    order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     return [(candidates.ids[where[k]].item(), guard_of[candidates.ids[where[k]].item()]) for k in order.tolist()]
 
 
-def _funnel(decision: Decision, choice: Choice, total: int, thing: str) -> Funnel:
+def funnel(decision: Decision, choice: Choice, total: int, thing: str) -> Funnel:
     if not total:
         return Funnel(())
     steps, left = [(f"{thing}s", total)], total
@@ -221,11 +229,11 @@ def _drivers(
     return tuple((str(name), float(points)) for name, points in strongest)
 
 
-def _features(desk: Desk, decision: Decision, unit: Id) -> tuple[tuple[FeatureRow, ...], bool]:
-    """Each feature of the unit, and whether any says something: that of nobody is empty, no, or nought."""
+def features_held(desk: Desk, key: str, unit: Id) -> tuple[tuple[FeatureRow, ...], bool]:
+    """Each feature by that key, and whether any says something: that of nobody is empty, no, or nought."""
     rows, held = [], False
     for name, features in sorted(desk.studio.features.items()):
-        if features.key != decision.unit:
+        if features.key != key:
             continue
         try:
             values = desk.studio.features_of(name, unit)

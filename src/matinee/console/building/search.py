@@ -84,10 +84,8 @@ def _titles(desk: Desk, low: str) -> list[tuple[int, Hit]]:
         hits = frame.filter(pl.col("text").str.to_lowercase().str.contains(low, literal=True) | (pl.col("id") == low))
         for row in hits.head(TITLES).to_dicts():
             rank = _rank(low, row["text"], row["id"]) or 0
-            path = f"/choices?action={quote(row['id'], safe='')}"
-            out.append(
-                (rank + 1, Hit(entity, row["text"], f"{entity} {row['id']}; choices in which it was shown", path))
-            )
+            path = f"/items/{quote(entity, safe='')}/{quote(row['id'], safe='')}"
+            out.append((rank + 1, Hit(entity, row["text"], f"{entity} {row['id']}; whom it is shown to", path)))
     return out
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from matinee.console.building import decision as decisions
 from matinee.console.building import front as fronts
+from matinee.console.building import items, previews
 from matinee.console.building import ledger as ledgers
 from matinee.console.building import lineage as lineages
 from matinee.console.building import members as units
 from matinee.console.building import quarantine as quarantines
+from matinee.console.building import reach as reaches
 from matinee.console.building import search as searches
 from matinee.console.building.desk import Desk
 from matinee.console.building.health import overall
@@ -30,7 +32,15 @@ from matinee.console.pages import (
 )
 from matinee.console.release_panel import shares
 from matinee.console.render import load_templates
-from matinee.console.source import DecisionQuery, LedgerQuery, MemberQuery, QuarantineQuery, ReleaseForm
+from matinee.console.shown import ItemPage, PagePreview, ReachPage
+from matinee.console.source import (
+    DecisionQuery,
+    LedgerQuery,
+    MemberQuery,
+    PreviewQuery,
+    QuarantineQuery,
+    ReleaseForm,
+)
 
 if TYPE_CHECKING:
     from matinee.studio import Studio
@@ -68,6 +78,7 @@ class StudioSource:
             nav=(
                 NavItem("/", "Front", "f"),
                 *listed,
+                *self._previews(),
                 NavItem("/members", "Members", "m"),
                 NavItem("/lineage", "Lineage", "l"),
                 NavItem("/quarantine", "Quarantine", "q"),
@@ -77,6 +88,12 @@ class StudioSource:
             lamps=lamps,
             lamps_say=say,
         )
+
+    def _previews(self) -> tuple[NavItem, ...]:
+        """The page preview, where a decision of the studio has pages to preview; the first of them with several rows."""
+        shown = [d for d in self.studio.decisions.values() if self.desk.showing(d) is not None]
+        first = max(shown, key=lambda d: d.slots, default=None)
+        return (NavItem(f"/decisions/{first.name}/page", "Pages", "p"),) if first is not None else ()
 
     def front(self) -> Front:
         """The front page."""
@@ -101,6 +118,18 @@ class StudioSource:
     def member(self, query: MemberQuery) -> MemberPage:
         """One unit."""
         return units.member_page(self.desk, query)
+
+    def preview(self, name: str, query: PreviewQuery) -> PagePreview:
+        """A page for one unit."""
+        return previews.preview_page(self.desk, name, query)
+
+    def reach(self, name: str, policy: str, against: str) -> ReachPage:
+        """What the pages of a policy reach."""
+        return reaches.reach_page(self.desk, name, policy, against)
+
+    def item(self, entity: str, id: str) -> ItemPage:
+        """One candidate."""
+        return items.item_page(self.desk, entity, id)
 
     def ledger(self, query: LedgerQuery) -> LedgerPage:
         """Logged choices."""

@@ -120,6 +120,17 @@
     if (best) { best.focus(); best.scrollIntoView({ block: "nearest", inline: "nearest" }); }
   }
 
+  // A page preview has hundreds of posters: a row is one stop of the tab key, arrows move within it.
+  for (const row of all(".shelf.long[data-arrows]")) {
+    const posters = all("a[href]", row);
+    const first = posters.find((a) => a.hasAttribute("aria-current")) ?? posters[0];
+    for (const a of posters) a.tabIndex = a === first ? 0 : -1;
+    row.addEventListener("focusin", (event) => {
+      const now = event.target.closest("a[href]");
+      if (now) for (const a of posters) a.tabIndex = a === now ? 0 : -1;
+    });
+  }
+
   document.addEventListener("click", (event) => {
     if (event.target.closest("a[href='#keys']") && keys) { event.preventDefault(); keys.showModal(); return; }
     if (found && !event.target.closest(".find")) closeFound();
@@ -133,12 +144,14 @@
   // A question or a result that came in place takes the focus, so that it is read and the next key works on it.
   document.addEventListener("htmx:after:swap", () => {
     closeTables();
+    for (const fresh of all("[data-charts]:not([data-drawn])")) { fresh.dataset.drawn = ""; drawAll(fresh); }
     const news = document.querySelector("main [data-news]:not([data-told])");
     if (news) { news.dataset.told = ""; news.focus({ preventScroll: false }); }
   });
 
   // ------------------------------------------------------------------- start
   closeTables();
+  for (const there of all("[data-charts]")) there.dataset.drawn = "";
   for (const current of all(".nav [aria-current]")) current.parentElement.scrollLeft = Math.max(0, current.offsetLeft - 16);
   for (const area of all(".scroll.latest")) area.scrollLeft = area.scrollWidth;
   const focus = document.querySelector(".graph .focus");

@@ -23,6 +23,7 @@ from matinee.domains.personalization.loaders import IMPORTERS
 from matinee.domains.personalization.page import visits
 from matinee.domains.personalization.placement import placement
 from matinee.domains.personalization.ranking import recipe as train_home
+from matinee.domains.personalization.showings import SHOWINGS, about
 from matinee.domains.personalization.signals import FEATURES as SIGNALS
 from matinee.domains.personalization.wishes import FACTS as WISHES
 from matinee.domains.personalization.wishes import wishes
@@ -38,4 +39,6 @@ domain = mt.Domain(
     backtests={"home": backtest},
     reasons={"home": why, "front": why_on_front},
     names={"title": names},
+    showings=SHOWINGS,
+    about={"title": about},
 )
