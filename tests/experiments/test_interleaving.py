@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, defaultdict
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -90,20 +90,21 @@ def test_swapping_the_rankers_flips_the_credit(case: tuple[list[int], list[int],
 
 
 @settings(max_examples=60, deadline=None)
-@given(rankings())
-def test_a_liked_title_earns_credit_for_who_ranks_it_higher(case: tuple[list[int], list[int], int]) -> None:
-    """One title is liked, all others not: on average, credit never goes to the ranker that puts it lower."""
-    first, second, slots = case
-    by_title: dict[int, float] = defaultdict(float)
-    for d in every_draft(first, second, slots):
-        for title, credit in zip(d.page, d.credit, strict=True):
-            by_title[title] += credit
-    for title, credit in by_title.items():
-        up = first.index(title) if title in first else 99
-        down = second.index(title) if title in second else 99
-        if up == down:
-            continue
-        assert credit * (down - up) >= -1e-9
+@given(st.permutations(range(8)), st.integers(0, 7), st.integers(0, 7), st.integers(1, 7))
+def test_a_liked_title_earns_credit_for_who_ranks_it_higher(first: list[int], up: int, down: int, slots: int) -> None:
+    """One title is liked and all others not, and the rankers differ about that one: credit goes to who puts it higher."""
+    liked = first[up]
+    second = [title for title in first if title != liked]
+    second.insert(down, liked)
+    total = sum(
+        credit
+        for d in every_draft(first, second, slots)
+        for title, credit in zip(d.page, d.credit, strict=True)
+        if title == liked
+    )
+    assert total * (down - up) >= -1e-9
+    if up != down and min(up, down) < slots:
+        assert abs(total) > 1e-9
 
 
 def test_the_same_ranker_twice_says_nothing() -> None:

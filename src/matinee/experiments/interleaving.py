@@ -14,6 +14,9 @@ in favour of the ranker that put the clicked one higher. Where the best title is
 and the contest is between the two seconds, of which the coin showed one. Either way the coin gives both sides of a
 contest the same places, so that the expected credit is zero where members like all titles alike, whatever the places are
 worth: exactly, for every pair of lists and without a model of attention. Swapping the lists flips every sign.
+
+A click speaks of its pair. Where the rankers differ more about the other title of the pair, a click may count for the
+ranker that put the clicked one a little lower: that ranker put the other one lower still.
 """
 
 from __future__ import annotations
