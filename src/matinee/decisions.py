@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matinee.features import Features
 
 MODES = ("decide", "advise", "plan")
+NO_CANDIDATES = "there are no candidates"
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def choose(
         )
 
     if len(candidates) == 0:
-        return fall_back("there are no candidates")
+        return fall_back(NO_CANDIDATES)
     try:
         guarded = guarding.apply(decision.guards, request, candidates)
     except GuardError as error:

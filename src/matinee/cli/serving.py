@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from matinee.cli.app import HERE, AsJson, StudioPath, app, named, opened, parsed, print_rows, progress, show
+from matinee.decisions import NO_CANDIDATES
 
 
 @app.command
@@ -74,6 +75,8 @@ def decide(
             print(f"plan worth {choice.plan.value:g}, " + ("proven the best" if choice.plan.proven else bound))
         if choice.fallback:
             print(f"fallback: {choice.fallback}")
+            if choice.fallback == NO_CANDIDATES and open_.decision(decision).entity is not None:
+                print("what may be chosen comes with a publish: `matinee publish`")
 
 
 @app.command

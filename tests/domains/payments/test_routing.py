@@ -17,6 +17,7 @@ from matinee.domains.payments.charging import charge
 from matinee.domains.payments.facts import Attempt, Invoice, Processor
 from matinee.domains.payments.routing import AverageNet, ExpectedNet, backtest, history, route, train
 from matinee.domains.payments.routing_model import RoutingModel
+from matinee.domains.personalization import domain as personalization
 from matinee.exceptions import StorageError
 from matinee.testing import check_features, check_guard, check_scorer
 
@@ -173,6 +174,7 @@ def test_history_is_what_was_appended(studio: mt.Studio) -> None:
 
 
 def test_the_recipe_gives_policies_that_decide(studio: mt.Studio) -> None:
+    studio.use(personalization)  # asks members for consent, and invoices name members
     names = train(studio, learner=RoutingModel(extras=(), variants=SMALL))
     assert names == ["route@1", "route@2", "route@3"]
     notes = [studio.policies("route")[n]["note"] for n in names]

@@ -323,8 +323,12 @@ def _about(net: ExpectedNet) -> dict[str, Any]:
 def _keep(
     studio: mt.Studio, name: str, scorer: Any, attempts: pl.DataFrame, learner: str, about: Mapping[str, Any]
 ) -> None:
+    # Invoices name a member: whoever else is asked for consent, for routing a payment nobody is.
+    source = studio.source("route")
+    for fact in (Attempt, Invoice, Processor):
+        source.snapshot(fact)
     studio.keep(
-        name, scorer, facts=[Attempt, Invoice, Processor],
+        name, scorer, facts=source,
         record={"learner": learner, "rows": len(attempts), "decision": "route", **about},
         learned_until=attempts["at"].max(),  # type: ignore[arg-type]  # a column of times
     )  # fmt: skip
