@@ -63,14 +63,13 @@ class Checkup:
 
     def wait(self, seconds: float) -> Findings | None:
         """The findings, waiting at most so long for those that are being made."""
-        found = self.findings()
+        self.findings()
         with self._lock:
             runs = self._runs
         if runs is not None:
             runs.join(seconds)
-            with self._lock:
-                found = self._found
-        return found
+        with self._lock:  # also where they were made before anybody could wait
+            return self._found
 
     def _run(self) -> None:
         found: Findings | None = None
